@@ -10,8 +10,9 @@ __all__ = ['STYLES', 'PRESETS', 'FITS', 'LAYERS', 'RUN_OPTIONS', 'HELD_OUT', 'DE
            'save_picture', 'add_translate', 'demo_pairs', 'measure', 'run_demo', 'demo_report', 'finish_demo',
            'add_demo', 'build_parser', 'main']
 
-# %% ../nbs/17_commands.ipynb #942d514f
+# %% ../nbs/17_commands.ipynb #0cd3c140
 import argparse
+import atexit
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from . import __version__
 
-# %% ../nbs/17_commands.ipynb #58652c75
+# %% ../nbs/17_commands.ipynb #502f627a
 def count(text:str) -> int:
     "An argument that counts something: a whole number of at least 1"
     n = int(text)
@@ -43,7 +44,7 @@ def side_or_native(text:str):
     return n
 
 STYLES = ("sketch", "ink", "anime", "lines")
-PRESETS = ("paper", "small", "tiny")
+PRESETS = ("paper", "small", "tiny", "fast")
 FITS = ("resize", "pad", "crop")
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
@@ -101,13 +102,13 @@ def add_faces(sub, **common):
     p.add_argument("--out", type=Path, required=True, help="folder for the pairs")
     p.set_defaults(run=run_faces)
 
-# %% ../nbs/17_commands.ipynb #1c6c2e45
+# %% ../nbs/17_commands.ipynb #1475d4bf
 RUN_OPTIONS = dict(
     size=(side, 256, "side in pixels; pictures are brought to it as --fit says"),
     fit=(FITS, "resize", "how a picture becomes square: scaled as in the paper, padded, or its centre cut out"),
     batch=(count, 1, "pairs in a step, for each process"),
     steps=(count, 1000, "updates of the generator; with --resume, a larger number extends the run"),
-    preset=(PRESETS, "paper", "widths of the generator: 32/64/128, 16/32/64 or 8/16/32"),
+    preset=(PRESETS, "paper", "widths of the generator: 32/64/128, 16/32/64, 8/16/32, or 16/16/16 for speed"),
     ablation=(tuple("abcde"), "e", "row of Table II: a has one stage, e everything"),
     norm=(("none", "instance"), "none", "normalisation in the residual blocks"),
     init=(("scaled", "paper"), "scaled", "start of the generator's weights; paper is N(0, 0.02)"),
@@ -122,7 +123,7 @@ RUN_OPTIONS = dict(
     flip=(("yes", "no"), "yes", "mirror half of the pairs"),
     seed=(int, 0, "the same seed, the same run"))
 
-# %% ../nbs/17_commands.ipynb #a4cc8fca
+# %% ../nbs/17_commands.ipynb #19f44b78
 def add_train(sub, **common):
     "Arguments of `pmsgan train`"
     p = sub.add_parser("train", help="train a generator on a folder of pairs", **common,
@@ -142,7 +143,6 @@ def add_train(sub, **common):
     p.add_argument("--samples-every", type=count, default=200, help="steps between sample sheets (default: %(default)s)")
     p.set_defaults(run=run_train)
 
-# %% ../nbs/17_commands.ipynb #7710615d
 def run_options(
     typed:dict, # what stands on the command line
     recorded:dict=None # the options of the run that is resumed
@@ -241,7 +241,7 @@ def progress():
     from pmsgan.training import Progress
     return Progress() if sys.stderr.isatty() else Lines()
 
-# %% ../nbs/17_commands.ipynb #9a213e6d
+# %% ../nbs/17_commands.ipynb #78dd0d3d
 def join_processes(
     device:str # as typed
 ) -> str: # this process's own device
@@ -251,7 +251,9 @@ def join_processes(
     import torch.distributed as dist
     if device == "auto" and torch.cuda.is_available(): device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     if device.startswith("cuda"): torch.cuda.set_device(device)
-    if not dist.is_initialized(): dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        atexit.register(dist.destroy_process_group)
     return device
 
 # %% ../nbs/17_commands.ipynb #a1504d04

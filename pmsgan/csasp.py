@@ -34,9 +34,9 @@ def check_csasp(
     if len(rates) != len(widths): raise ValueError(f"rates {tuple(rates)}: expected {len(widths)} of them, one for each of the widths {tuple(widths)}")
     if any(not isinstance(r, int) or r < 1 for r in rates): raise ValueError(f"rates {tuple(rates)}: expected whole numbers of at least 1")
 
-# %% ../nbs/04_csasp.ipynb #d55b4639
+# %% ../nbs/04_csasp.ipynb #ec710be2
 class CSASP(nn.Module):
-    "Cross-stage atrous spatial pyramid of stage j (III-A.2, Fig. 4); ValueError for a wrong stage, rate or number of features"
+    "Cross-stage atrous spatial pyramid of stage j (III-A.2, Fig. 4); ValueError for a wrong stage, rate, number or size of features"
     def __init__(self,
         widths, # channels of E1, E2, E3
         stage:int, # j = 1, 2, 3
@@ -63,7 +63,9 @@ class CSASP(nn.Module):
     def gather(self, features): # E1, E2, E3
         "The branches of E1, E2, E3, then the 1×1, concatenated: B×4Cj×Hj×Wj"
         if len(features) != len(self.branches): raise ValueError(f"{len(features)} features: expected E1 to E{len(self.branches)}")
-        parts = [self.branch(i, e) for i, e in enumerate(features, 1)] # each B×Cj×Hj×Wj
-        return torch.cat([*parts, self.point(features[self.stage-1])], 1)
+        parts = [self.branch(i, e) for i, e in enumerate(features, 1)] + [self.point(features[self.stage-1])] # each B×Cj×Hj×Wj
+        if any(p.shape[2:] != parts[-1].shape[2:] for p in parts):
+            raise ValueError(f"features of {', '.join('×'.join(map(str, e.shape[2:])) for e in features)}: each must be half as high and wide as the one before")
+        return torch.cat(parts, 1)
     def forward(self, features): # E1: B×C1×H×W, E2: B×C2×H/2×W/2, E3: B×C3×H/4×W/4
         return self.out(self.attend(self.gather(features))) # B×Cj×Hj×Wj

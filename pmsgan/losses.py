@@ -237,7 +237,7 @@ def full_loss(
     "Equation (3): lambda_1 L_adv + lambda_2 L_p, with the paper's 1 and 5"
     return lambda_adv*adv + lambda_p*p
 
-# %% ../nbs/09_losses.ipynb #8977ca95
+# %% ../nbs/09_losses.ipynb #6b3545df
 _torchvision_operators = None # the declarations last as long as this object
 
 def import_torchvision():
@@ -245,7 +245,7 @@ def import_torchvision():
     global _torchvision_operators
     try: import torchvision
     except RuntimeError as e:
-        if "torchvision::nms" not in str(e): raise
+        if "torchvision::nms does not exist" not in str(e): raise
         package = Path(importlib.util.find_spec("torchvision").submodule_search_locations[0])
         for library in package.glob("_C*"): # loads where the operators are sound after all
             try: torch.ops.load_library(str(library))

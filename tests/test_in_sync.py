@@ -68,7 +68,7 @@ def test_form(path):
     tagged = [source(c) for c in cells(path, "code") if "parameters" in c["metadata"].get("tags", ())]
     assert len(tagged) == 1 and 'profile = "fast"' in tagged[0], "one cell is tagged parameters and sets the profile"
     text = "\n".join(source(c) for c in cells(path, "markdown"))
-    for part in ("## Summary", "## Exercises", "<details>", "## What comes next"): assert part in text, f"{part} is missing"
+    for part in ("## Summary", "## Exercises", "<details>"): assert part in text, f"{part} is missing"
     for c in cells(path, "code"):
         lines = source(c).splitlines()
         if any(l.startswith("#| export") for l in lines): assert len(lines) <= 40, f"an exported cell has {len(lines)} lines: {lines[1]}"
