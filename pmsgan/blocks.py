@@ -106,12 +106,12 @@ class FeatureAttention(nn.Module):
             raise ValueError(f"feature attention needs two tensors of one shape, got base {tuple(base.shape)} and gate {tuple(gate.shape)}")
         return base + self.conv(base*gate) # B×C×H×W
 
-# %% ../nbs/02_blocks.ipynb #050251c8
+# %% ../nbs/02_blocks.ipynb #e38296b7
 @torch.no_grad()
 def init_weights(
     model:nn.Module, # changed in place
-    init:str="scaled", # "scaled": Kaiming normal, branches that are added start smaller; "paper": N(0, 0.02)
-    branch_scale:float=0.1 # factor on the last convolution of each such branch, for "scaled"
+    init:str="scaled", # "scaled" is Kaiming normal with smaller added branches, "paper" is N(0, 0.02)
+    branch_scale:float=0.1 # factor on the last convolution of each added branch, for "scaled"
 ) -> nn.Module: # the same model
     "How convolutions start: the paper's (IV-A.1) or a scaled one; biases are zero; ValueError for an unknown name"
     if init not in INITS: raise ValueError(f"init {init!r}: expected one of {', '.join(INITS)}")

@@ -6,9 +6,9 @@
 __all__ = ['STYLES', 'PRESETS', 'FITS', 'LAYERS', 'RUN_OPTIONS', 'HELD_OUT', 'DEMO_LAYERS', 'count', 'side', 'side_or_native',
            'one_line', 'check_out', 'say', 'duration', 'run_faces', 'add_faces', 'add_train', 'run_options', 'read_run',
            'names_digest', 'check_pairs', 'spread', 'build_features', 'StopOnSignal', 'Lines', 'progress',
-           'join_processes', 'plan_train', 'build_trainer', 'run_train', 'plan_outputs', 'sort_out', 'run_translate',
-           'save_picture', 'add_translate', 'demo_pairs', 'measure', 'run_demo', 'demo_report', 'finish_demo',
-           'add_demo', 'build_parser', 'main']
+           'join_processes', 'plan_train', 'build_trainer', 'run_train', 'plan_outputs', 'sort_out', 'first_five',
+           'run_translate', 'save_picture', 'add_translate', 'demo_pairs', 'measure', 'run_demo', 'demo_report',
+           'finish_demo', 'add_demo', 'build_parser', 'main']
 
 # %% ../nbs/17_commands.ipynb #0cd3c140
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from . import __version__
 
-# %% ../nbs/17_commands.ipynb #502f627a
+# %% ../nbs/17_commands.ipynb #58652c75
 def count(text:str) -> int:
     "An argument that counts something: a whole number of at least 1"
     n = int(text)
@@ -44,7 +44,7 @@ def side_or_native(text:str):
     return n
 
 STYLES = ("sketch", "ink", "anime", "lines")
-PRESETS = ("paper", "small", "tiny", "fast")
+PRESETS = ("paper", "small", "tiny")
 FITS = ("resize", "pad", "crop")
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
@@ -102,13 +102,13 @@ def add_faces(sub, **common):
     p.add_argument("--out", type=Path, required=True, help="folder for the pairs")
     p.set_defaults(run=run_faces)
 
-# %% ../nbs/17_commands.ipynb #1475d4bf
+# %% ../nbs/17_commands.ipynb #1c6c2e45
 RUN_OPTIONS = dict(
     size=(side, 256, "side in pixels; pictures are brought to it as --fit says"),
     fit=(FITS, "resize", "how a picture becomes square: scaled as in the paper, padded, or its centre cut out"),
     batch=(count, 1, "pairs in a step, for each process"),
     steps=(count, 1000, "updates of the generator; with --resume, a larger number extends the run"),
-    preset=(PRESETS, "paper", "widths of the generator: 32/64/128, 16/32/64, 8/16/32, or 16/16/16 for speed"),
+    preset=(PRESETS, "paper", "widths of the generator: 32/64/128, 16/32/64 or 8/16/32"),
     ablation=(tuple("abcde"), "e", "row of Table II: a has one stage, e everything"),
     norm=(("none", "instance"), "none", "normalisation in the residual blocks"),
     init=(("scaled", "paper"), "scaled", "start of the generator's weights; paper is N(0, 0.02)"),
@@ -153,7 +153,7 @@ def run_options(
     if changed: raise ValueError(f"--resume cannot change {', '.join(changed)}; leave it out, or start a new run with another --out")
     return {**recorded, **typed}
 
-# %% ../nbs/17_commands.ipynb #ce8a57a9
+# %% ../nbs/17_commands.ipynb #97ca16ef
 def read_run(
     out:Path, # the run's folder
     resume:bool # is a run expected there?
@@ -164,24 +164,27 @@ def read_run(
     if not resume:
         if there: raise FileExistsError(f"{out}: holds a run already ({there[0]}); add --resume to go on with it, or choose another --out")
         return None
-    if not path.is_file(): raise FileNotFoundError(f"{out}: holds no run that could be resumed (no run.json); leave out --resume to start one")
+    if not path.is_file():
+        raise FileNotFoundError(f"{out}: holds no run that could be resumed (no run.json); leave out --resume to start one")
     try: run = json.loads(path.read_text(encoding="utf-8"))
     except ValueError: run = None
-    if not isinstance(run, dict) or set(run.get("options", ())) != set(RUN_OPTIONS): raise ValueError(f"{path}: damaged, or written by another version; start a new run with another --out")
+    if not isinstance(run, dict) or set(run.get("options", ())) != set(RUN_OPTIONS):
+        raise ValueError(f"{path}: damaged, or written by another version; start a new run with another --out")
     return run
 
 def names_digest(pairs) -> str:
     "A short hash of the names of all pairs of a `PairDataset`"
     return hashlib.sha256("\n".join(p[0] for p in pairs.pairs).encode()).hexdigest()[:12]
 
-# %% ../nbs/17_commands.ipynb #f6f6784a
+# %% ../nbs/17_commands.ipynb #be54b350
 def check_pairs(
     pairs, # a `PairDataset`
     most:int=2000 # larger sets are not read through
 ):
     "Reads every pair once, so that a bad picture is named now; a bar appears after two seconds"
     from tqdm import tqdm
-    if len(pairs) > most: return say(f"{len(pairs)} pairs: too many to read through first; a picture that cannot be read is named when training reaches it")
+    if len(pairs) > most:
+        return say(f"{len(pairs)} pairs: too many to read through first; a picture that cannot be read is named when training reaches it")
     for i in tqdm(range(len(pairs)), desc="reading the pairs", delay=2, disable=None): pairs[i]
 
 def spread(pairs, n:int) -> list:
@@ -189,7 +192,7 @@ def spread(pairs, n:int) -> list:
     n = min(n, len(pairs))
     return [pairs[i*len(pairs)//n] for i in range(n)]
 
-# %% ../nbs/17_commands.ipynb #99f17a97
+# %% ../nbs/17_commands.ipynb #2f162875
 def build_features(
     choice:str, # "auto", "random", or a file of weights
     layers:tuple, # names of VGG-19's layers
@@ -199,16 +202,20 @@ def build_features(
     "The feature network of equation (2); FileNotFoundError says what is missing and what can be done"
     from pmsgan.losses import VGG19Features, find_weights
     if choice == "auto" and fallback and find_weights("vgg19") is None:
-        say("No ImageNet weights for VGG-19 here: the perceptual loss uses seeded random features (good enough for a demonstration, not for a result).")
+        say("No ImageNet weights for VGG-19 here: the perceptual loss uses seeded random features "
+            "(good enough for a demonstration, not for a result).")
         choice = "random"
     if choice == "random": return VGG19Features(layers, random=True)
     if choice == "auto":
         try: return VGG19Features(layers, download=download, verbose=os.environ.get("RANK", "0") == "0")
-        except FileNotFoundError as e: raise FileNotFoundError(f"{e}; or add --download-weights to have it fetched, or --features random to train without it, less well") from None
-    if not Path(choice).is_file(): raise FileNotFoundError(f"--features {choice}: no such file; expected auto, random, or a file of VGG-19's weights")
+        except FileNotFoundError as e:
+            raise FileNotFoundError(f"{e}; or add --download-weights to have it fetched, "
+                                    "or --features random to train without it, less well") from None
+    if not Path(choice).is_file():
+        raise FileNotFoundError(f"--features {choice}: no such file; expected auto, random, or a file of VGG-19's weights")
     return VGG19Features(layers, choice)
 
-# %% ../nbs/17_commands.ipynb #ec12ec90
+# %% ../nbs/17_commands.ipynb #8fd5ffb9
 class StopOnSignal:
     "Turns Ctrl-C (and a scheduler's SIGTERM) into an orderly stop: finish the step, write a checkpoint, end the run"
     def __init__(self, checkpoint): self.checkpoint, self.stopped = checkpoint, False
@@ -219,8 +226,7 @@ class StopOnSignal:
     def after_step(self, trainer):
         from pmsgan.training import CancelTraining
         if not self.stopped: return
-        self.checkpoint.every = 1 # every step is one at which to write
-        self.checkpoint.after_step(trainer)
+        self.checkpoint.save(trainer)
         raise CancelTraining
     def after_fit(self, trainer):
         for s, handler in self.before.items(): signal.signal(s, handler)
@@ -233,7 +239,8 @@ class Lines:
         steps, losses = trainer.config.steps, trainer.losses
         if trainer.step % max(1, steps//self.times): return
         rate = (trainer.step-self.first)*trainer.config.batch*trainer.world/(time.perf_counter()-self.start)
-        say(f"step {trainer.step} of {steps}: D {float(losses['d']):.3f}, adv {float(losses['adv']):.3f}, perceptual {float(losses['p']):.3f}, {rate:.1f} pictures a second")
+        d, adv, p = (float(losses[k]) for k in ("d", "adv", "p"))
+        say(f"step {trainer.step} of {steps}: D {d:.3f}, adv {adv:.3f}, perceptual {p:.3f}, {rate:.1f} pictures a second")
     def after_fit(self, trainer): pass
 
 def progress():
@@ -256,7 +263,7 @@ def join_processes(
         atexit.register(dist.destroy_process_group)
     return device
 
-# %% ../nbs/17_commands.ipynb #a1504d04
+# %% ../nbs/17_commands.ipynb #f16e663d
 def plan_train(args):
     "Checks everything that can be checked cheaply: (options, pairs, features, training and generator configuration)"
     from pmsgan.generator import GeneratorConfig
@@ -267,33 +274,38 @@ def plan_train(args):
     o = run_options(typed, recorded and recorded["options"])
     source, target = (getattr(args, k) or recorded and Path(recorded[k]) for k in ("source", "target"))
     pick_device(args.device) # raises when it is absent
-    train = TrainConfig(**{k: o[k] for k in ("steps", "batch", "size", "lr", "lambda_adv", "lambda_p", "ema", "seed", "precision", "feature_scale")},
-                        flip=o["flip"] == "yes", workers=args.workers)
+    same = ("steps", "batch", "size", "lr", "lambda_adv", "lambda_p", "ema", "seed", "precision", "feature_scale")
+    train = TrainConfig(**{k: o[k] for k in same}, flip=o["flip"] == "yes", workers=args.workers)
     model = GeneratorConfig.ablation(o["ablation"], o["preset"], norm=o["norm"], init=o["init"])
     pairs = PairDataset(source, target, o["size"], o["fit"])
     features = build_features(o["features"], tuple(o["layers"].split(",")), args.download_weights)
     run = dict(options=o, source=str(source.resolve()), target=str(target.resolve()), pairs=len(pairs), names=names_digest(pairs),
                layers=list(features.layers), version=__version__)
     for k, what in (("names", "names of the pairs"), ("layers", "layers that the feature weights have")):
-        if recorded and recorded[k] != run[k]: raise ValueError(f"--resume: the {what} are no longer those of the run in {args.out}; restore them, or start a new run with another --out")
+        if recorded and recorded[k] != run[k]:
+            raise ValueError(f"--resume: the {what} are no longer those of the run in {args.out}; "
+                             "restore them, or start a new run with another --out")
     check_pairs(pairs)
     return run, pairs, features, model, train
 
-# %% ../nbs/17_commands.ipynb #0840f6b6
+# %% ../nbs/17_commands.ipynb #8ac8b029
 def build_trainer(args, run, pairs, features, model, train):
     "A trainer with its callbacks, at the step where the run stands; also the checkpoint and the Ctrl-C callback"
     from pmsgan.training import Checkpoint, History, Samples, Trainer, load_state
     o = run["options"]
-    extra = dict(fit=o["fit"], preset=o["preset"], ablation=o["ablation"], source=Path(run["source"]).name, target=Path(run["target"]).name, version=__version__)
+    extra = dict(fit=o["fit"], preset=o["preset"], ablation=o["ablation"],
+                 source=Path(run["source"]).name, target=Path(run["target"]).name, version=__version__)
     checkpoint = Checkpoint(args.out, args.checkpoint_every, extra)
     stop = StopOnSignal(checkpoint)
-    calls = [progress(), History(10 if train.steps >= 100 else 1, args.out/"losses.jsonl"), checkpoint, Samples(args.out/"samples", spread(pairs, 4), args.samples_every)]
+    calls = [progress(), History(10 if train.steps >= 100 else 1, args.out/"losses.jsonl"), checkpoint,
+             Samples(args.out/"samples", spread(pairs, 4), args.samples_every)]
     trainer = Trainer(pairs, features, model, train, args.device, calls)
-    if trainer.world == 1: trainer.callbacks.append(stop) # several processes cannot agree on a step to stop at: they keep the last checkpoint
+    if trainer.world == 1:
+        trainer.callbacks.append(stop) # several processes cannot agree on a step to stop at: they keep the last checkpoint
     if args.resume and checkpoint.path.is_file(): load_state(trainer, checkpoint.path)
     return trainer, checkpoint, stop
 
-# %% ../nbs/17_commands.ipynb #d6f9a1bb
+# %% ../nbs/17_commands.ipynb #5bcae097
 def run_train(args):
     "`pmsgan train`: see `add_train`"
     from pmsgan.training import save_json
@@ -301,15 +313,21 @@ def run_train(args):
     args.device = join_processes(args.device)
     run, pairs, features, model, train = plan_train(args)
     trainer, checkpoint, stop = build_trainer(args, run, pairs, features, model, train)
-    if trainer.step > train.steps: raise ValueError(f"{args.out}: has {trainer.step} steps already; --steps {train.steps} would take some away")
+    if trainer.step > train.steps:
+        raise ValueError(f"{args.out}: has {trainer.step} steps already; --steps {train.steps} would take some away")
     if trainer.rank == 0: save_json(args.out/"run.json", run)
     again = f"pmsgan train --out {args.out} --resume"
-    if trainer.step == train.steps: return say(f"{args.out}: has all its {train.steps} steps; to go on, type\n    {again} --steps {2*train.steps}")
-    say(f"{len(pairs)} pairs at {train.size}×{train.size}, preset {run['options']['preset']}, steps {trainer.step} to {train.steps} on {trainer.device}")
+    if trainer.step == train.steps:
+        return say(f"{args.out}: has all its {train.steps} steps; to go on, type\n    {again} --steps {2*train.steps}")
+    say(f"{len(pairs)} pairs at {train.size}×{train.size}, preset {run['options']['preset']}, "
+        f"steps {trainer.step} to {train.steps} on {trainer.device}")
     trainer.fit()
-    if stop.stopped and trainer.step < train.steps: raise KeyboardInterrupt(f"stopped after step {trainer.step} of {train.steps}, which is kept in {checkpoint.path}; go on with: {again}")
-    say(f"Done in {duration(time.perf_counter()-started)}. {args.out} holds generator.safetensors (to use; generator.json tells how it was made), "
-        f"state.safetensors (to resume), losses.jsonl and samples/.\nNext: pmsgan translate {args.out} PICTURES --out DIR")
+    if stop.stopped and trainer.step < train.steps:
+        raise KeyboardInterrupt(f"stopped after step {trainer.step} of {train.steps}, which is kept in {checkpoint.path}; "
+                                f"go on with: {again}")
+    say(f"Done in {duration(time.perf_counter()-started)}. {args.out} holds generator.safetensors (to use; generator.json tells "
+        "how it was made), state.safetensors (to resume), losses.jsonl and samples/.\n"
+        f"Next: pmsgan translate {args.out} PICTURES --out DIR")
 
 # %% ../nbs/17_commands.ipynb #3ee47278
 def plan_outputs(
@@ -327,7 +345,7 @@ def plan_outputs(
         seen.add(path)
     return plan
 
-# %% ../nbs/17_commands.ipynb #bc99e888
+# %% ../nbs/17_commands.ipynb #f85dfbf5
 def sort_out(
     images:dict # stem -> path
 ) -> tuple: # dict of the readable ones, list of complaints about the others
@@ -338,12 +356,18 @@ def sort_out(
     for stem, path in tqdm(images.items(), desc="reading the pictures", delay=2, disable=None):
         try:
             im = read_image(path)
-            if min(im.size) < 4: raise ValueError(f"{path}: {im.width}×{im.height} pixels are too few to be halved twice; use pictures of at least 4×4")
+            if min(im.size) < 4:
+                raise ValueError(f"{path}: {im.width}×{im.height} pixels are too few to be halved twice; use pictures of at least 4×4")
             good[stem] = path
         except (ValueError, OSError) as e: bad.append(one_line(e))
     return good, bad
 
-# %% ../nbs/17_commands.ipynb #16594690
+def first_five(complaints:list) -> str:
+    "Complaints as one line; the first five of them"
+    more = f"; and {len(complaints)-5} more" if len(complaints) > 5 else ""
+    return "; ".join(complaints[:5])+more
+
+# %% ../nbs/17_commands.ipynb #2ac2742d
 def run_translate(args):
     "`pmsgan translate`: see `add_translate`"
     from tqdm import tqdm
@@ -351,11 +375,13 @@ def run_translate(args):
     from pmsgan.training import load_generator, translate
     out, device = check_out(args.out), pick_device(args.device)
     generator, info = load_generator(args.checkpoint, device)
-    if args.stages and generator.config.stages == 1: raise ValueError(f"{args.checkpoint}: has one stage only (ablation a); leave out --stages")
+    if args.stages and generator.config.stages == 1:
+        raise ValueError(f"{args.checkpoint}: has one stage only (ablation a); leave out --stages")
     trained = info["record"].get("train", {}).get("size")
     size, fit = args.size or trained or "native", args.fit or info["record"].get("fit", "resize")
     images, bad = sort_out(list_images(args.images))
-    if bad and not (args.skip_bad and images): raise ValueError(f"{'; '.join(bad[:5])}{f'; and {len(bad)-5} more' if len(bad) > 5 else ''}; nothing was written"
+    if bad and not (args.skip_bad and images):
+        raise ValueError(f"{first_five(bad)}; nothing was written"
         + ("" if args.skip_bad else " (--skip-bad translates the others)"))
     plan = plan_outputs(images, out, args.stages)
     for stem, path in tqdm(images.items(), desc="translating", unit="picture", disable=None):
@@ -363,7 +389,8 @@ def run_translate(args):
         if size != "native": im = fit_image(im, size, fit)
         result = translate(generator, to_tensor(im)) # y: 1×3×H×W, y2: 1×3×H/2×W/2, y3: 1×3×H/4×W/4
         for dest, y in zip(plan[stem], result[:3]): save_picture(to_image(y[0]), dest)
-    if bad: raise ValueError(f"{len(images)} pictures are in {out}; skipped: {'; '.join(bad[:5])}{f'; and {len(bad)-5} more' if len(bad) > 5 else ''}")
+    if bad:
+        raise ValueError(f"{len(images)} pictures are in {out}; skipped: {first_five(bad)}")
     say(f"{len(images)} picture{'s are' if len(images) > 1 else ' is'} in {out}{', with stages 2 and 3 beside' if args.stages else ''}.")
 
 def save_picture(
@@ -375,23 +402,25 @@ def save_picture(
     from pmsgan.training import atomic
     with atomic(path) as tmp: Image.fromarray(pixels).save(tmp)
 
-# %% ../nbs/17_commands.ipynb #638554c8
+# %% ../nbs/17_commands.ipynb #885e3fbd
 def add_translate(sub, **common):
     "Arguments of `pmsgan translate`"
     p = sub.add_parser("translate", help="translate a picture, or a folder of pictures", **common,
-                       description="Translates pictures with a trained generator: one PNG for each, with the same name before the extension. "
-                                   "Every picture is opened before the first is translated. Earlier results of the same name are replaced; an input never is.")
+                       description="Translates pictures with a trained generator: one PNG for each, with the same name before the "
+                                   "extension. Every picture is opened before the first is translated. Earlier results of the same "
+                                   "name are replaced; an input never is.")
     p.add_argument("checkpoint", type=Path, help="generator.safetensors, or the folder of a run")
     p.add_argument("images", type=Path, metavar="image_or_dir", help="a picture, or a folder of pictures")
     p.add_argument("--out", type=Path, required=True, help="folder for the results")
     p.add_argument("--stages", action="store_true", help="also write NAME_stage2.png and NAME_stage3.png")
-    p.add_argument("--size", type=side_or_native, help="side in pixels, or native to keep each picture's own size (default: the size of training)")
+    p.add_argument("--size", type=side_or_native,
+                   help="side in pixels, or native to keep each picture's own size (default: the size of training)")
     p.add_argument("--fit", choices=FITS, help="how a picture becomes square (default: as in training)")
     p.add_argument("--skip-bad", action="store_true", help="go on without the pictures that cannot be read (the exit status is still 1)")
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, … (default: %(default)s)")
     p.set_defaults(run=run_translate)
 
-# %% ../nbs/17_commands.ipynb #7e6ad885
+# %% ../nbs/17_commands.ipynb #eafbb306
 HELD_OUT = 8 # the last pairs are never trained on
 DEMO_LAYERS = LAYERS[:3] # at 64 pixels the deeper layers see almost nothing but padding
 
@@ -402,7 +431,9 @@ def demo_pairs(
     "The embedded pairs, decoded once and kept in memory"
     from pmsgan.pyramid import PairDataset
     for d in (data/"photo", data/"sketch"):
-        if not d.is_dir(): raise FileNotFoundError(f"{d}: no such folder; run the demo from the project's root, or name the folder that holds photo/ and sketch/ with --data")
+        if not d.is_dir():
+            raise FileNotFoundError(f"{d}: no such folder; run the demo from the project's root, "
+                                    "or name the folder that holds photo/ and sketch/ with --data")
     pairs = PairDataset(data/"photo", data/"sketch", size)
     if len(pairs) <= HELD_OUT: raise ValueError(f"{data}: holds {len(pairs)} pairs; the demo holds {HELD_OUT} out and needs more than that")
     pairs = [pairs[i] for i in range(len(pairs))]
@@ -421,7 +452,7 @@ def measure(
         with torch.no_grad(): scores["lpips_alex"] = round(lpips(a, b).mean().item(), 4)
     return scores
 
-# %% ../nbs/17_commands.ipynb #84674ca6
+# %% ../nbs/17_commands.ipynb #2c491329
 def run_demo(args):
     "`pmsgan demo`: see `add_demo`"
     from pmsgan.generator import Generator, GeneratorConfig
@@ -433,19 +464,23 @@ def run_demo(args):
     out.mkdir(parents=True, exist_ok=True)
     (out/"losses.jsonl").unlink(missing_ok=True) # of an earlier demo
     checkpoint = Checkpoint(out, 300, dict(fit="resize", preset="small", source="photo", target="sketch", version=__version__))
-    trainer = Trainer(train_pairs, features, GeneratorConfig.preset("small"), config, args.device, [progress(), History(10 if args.steps >= 100 else 1, out/"losses.jsonl"), checkpoint])
-    trainer.callbacks.append(StopOnSignal(checkpoint))
+    calls = [progress(), History(10 if args.steps >= 100 else 1, out/"losses.jsonl"), checkpoint, StopOnSignal(checkpoint)]
+    trainer = Trainer(train_pairs, features, GeneratorConfig.preset("small"), config, args.device, calls)
     untrained = Generator(trainer.generator.config).to(trainer.device)
     untrained.load_state_dict(trainer.generator.state_dict())
-    say(f"Training PMSGAN (preset small) on {len(train_pairs)} pairs of {args.data} at {args.size}×{args.size}: {args.steps} steps on {trainer.device}; {HELD_OUT} pairs are held out.")
+    say(f"Training PMSGAN (preset small) on {len(train_pairs)} pairs of {args.data} at {args.size}×{args.size}: "
+        f"{args.steps} steps on {trainer.device}; {HELD_OUT} pairs are held out.")
     trainer.fit()
-    if trainer.step < args.steps: raise KeyboardInterrupt(f"stopped after step {trainer.step} of {args.steps}; what was learned so far is in {checkpoint.path.parent}; run the demo again to see its sheet")
+    if trainer.step < args.steps:
+        raise KeyboardInterrupt(f"stopped after step {trainer.step} of {args.steps}; what was learned so far is in "
+                                f"{checkpoint.path.parent}; run the demo again to see its sheet")
     report = demo_report(args, final_generator(trainer), untrained, test_pairs)
-    about = dict(data=str(args.data), pairs=len(train_pairs), held_out=HELD_OUT, size=args.size, steps=args.steps, preset="small", seed=args.seed,
-                 features=Path(features.source).name, layers=list(features.layers), device=str(trainer.device), seconds=round(time.perf_counter()-started, 1), version=__version__)
+    about = dict(data=str(args.data), pairs=len(train_pairs), held_out=HELD_OUT, size=args.size, steps=args.steps, preset="small",
+                 seed=args.seed, features=Path(features.source).name, layers=list(features.layers), device=str(trainer.device),
+                 seconds=round(time.perf_counter()-started, 1), version=__version__)
     finish_demo(out, about, report)
 
-# %% ../nbs/17_commands.ipynb #c05bb8f9
+# %% ../nbs/17_commands.ipynb #e28f07cb
 def demo_report(args, generator, untrained, pairs):
     "Writes sheet.png and returns the metrics of the trained and the untrained generator and of the input itself"
     from pmsgan.losses import LPIPS, find_weights
@@ -458,34 +493,41 @@ def demo_report(args, generator, untrained, pairs):
     lpips = LPIPS("alex") if find_weights("alex") else None
     targets, sources = [p["target"] for p in pairs], [p["source"] for p in pairs]
     run = lambda g: [translate(g, s).y[0] for s in sources]
-    return {"trained": measure(run(generator), targets, lpips), "untrained": measure(run(untrained), targets, lpips), "copy the input": measure(sources, targets, lpips)}
+    compared = {"trained": run(generator), "untrained": run(untrained), "copy the input": sources}
+    return {name: measure(images, targets, lpips) for name, images in compared.items()}
 
 def finish_demo(out, about, report):
     "Writes metrics.json, and says what there is to see"
     from pmsgan.training import save_json
     save_json(out/"metrics.json", dict(about, metrics=report))
-    say(f"\n{HELD_OUT} faces that were not trained on: mean absolute error{', LPIPS(alex)' if 'lpips_alex' in report['trained'] else ''} (smaller is better)")
+    also = ", LPIPS(alex)" if "lpips_alex" in report["trained"] else ""
+    say(f"\n{HELD_OUT} faces that were not trained on: mean absolute error{also} (smaller is better)")
     for name, m in report.items(): say(f"    {name:15}", "  ".join(f"{v:.4f}" for v in m.values()))
-    say(f"\nDone in {duration(about['seconds'])}.\n    {out/'sheet.png'}: look at this first\n    {out/'metrics.json'}: the numbers above, and how they came about\n"
-        f"    {out/'generator.safetensors'}: the generator\nNext: .venv/bin/pmsgan translate {out} PICTURES --out DIR    your own photographs\n"
-        "      make lab                                              how all this was built, chapter by chapter")
+    say(f"\nDone in {duration(about['seconds'])}.")
+    say(f"    {out/'sheet.png'}: look at this first")
+    say(f"    {out/'metrics.json'}: the numbers above, and how they came about")
+    say(f"    {out/'generator.safetensors'}: the generator")
+    say(f"Next: .venv/bin/pmsgan translate {out} PICTURES --out DIR    your own photographs")
+    say("      make lab                                              how all this was built, chapter by chapter")
 
-# %% ../nbs/17_commands.ipynb #c3dbdf92
+# %% ../nbs/17_commands.ipynb #74b614b8
 def add_demo(sub, **common):
     "Arguments of `pmsgan demo`"
     p = sub.add_parser("demo", help="the whole path in a few minutes, on the embedded faces", **common,
-                       description="Trains a small generator on the embedded procedural faces, translates faces that it has not seen and a real photograph, "
-                                   "and writes sheet.png, metrics.json and the generator into OUT. Files of an earlier demo there are replaced.")
+                       description="Trains a small generator on the embedded procedural faces, translates faces that it has not seen "
+                                   "and a real photograph, and writes sheet.png, metrics.json and the generator into OUT. Files of an "
+                                   "earlier demo there are replaced.")
     p.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for the results (default: %(default)s)")
     p.add_argument("--data", type=Path, default=Path("data/faces"), help="folder with photo/ and sketch/ (default: %(default)s)")
     p.add_argument("--size", type=side, default=64, help="side in pixels (default: %(default)s)")
     p.add_argument("--steps", type=count, default=900, help="updates of the generator (default: %(default)s)")
-    p.add_argument("--features", default="auto", help="VGG-19 for equation (2): auto (ImageNet weights when found, else seeded random ones), random, or a file (default: %(default)s)")
+    p.add_argument("--features", default="auto", help="VGG-19 for equation (2): auto (ImageNet weights when found, "
+                   "else seeded random ones), random, or a file (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0, help="the same seed, the same run (default: %(default)s)")
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, … (default: %(default)s)")
     p.set_defaults(run=run_demo)
 
-# %% ../nbs/17_commands.ipynb #350642c1
+# %% ../nbs/17_commands.ipynb #941c812e
 def build_parser() -> argparse.ArgumentParser:
     "The command line of `pmsgan`"
     p = argparse.ArgumentParser(prog="pmsgan", description="PMSGAN, parallel multistage GANs for face image translation.",
@@ -503,7 +545,8 @@ def main(
     "The command `pmsgan`"
     parser = build_parser()
     args = parser.parse_args(argv)
-    if args.command == "train" and not args.resume and not (args.source and args.target): parser.error("train: --source and --target are needed to start a run")
+    if args.command == "train" and not args.resume and not (args.source and args.target):
+        parser.error("train: --source and --target are needed to start a run")
     try:
         args.run(args)
         return 0

@@ -23,18 +23,20 @@ def resize_steps(
     if steps < 0: x = F.interpolate(x, scale_factor=2.**-steps, mode="bilinear", align_corners=False)
     return x
 
-# %% ../nbs/04_csasp.ipynb #9de09008
+# %% ../nbs/04_csasp.ipynb #9b5c6a44
 def check_csasp(
     widths, # channels of E1, E2, E3
     stage:int, # j
     rates # dilation for E1, E2, E3
 ):
     "Raises ValueError unless 1 ≤ `stage` ≤ len(`widths`), and `rates` holds one whole number of at least 1 for each width"
-    if stage not in range(1, len(widths)+1): raise ValueError(f"stage {stage}: expected 1 to {len(widths)}, one for each of the widths {tuple(widths)}")
-    if len(rates) != len(widths): raise ValueError(f"rates {tuple(rates)}: expected {len(widths)} of them, one for each of the widths {tuple(widths)}")
-    if any(not isinstance(r, int) or r < 1 for r in rates): raise ValueError(f"rates {tuple(rates)}: expected whole numbers of at least 1")
+    n, each = len(widths), f"one for each of the widths {tuple(widths)}"
+    if stage not in range(1, n+1): raise ValueError(f"stage {stage}: expected 1 to {n}, {each}")
+    if len(rates) != n: raise ValueError(f"rates {tuple(rates)}: expected {n} of them, {each}")
+    if any(not isinstance(r, int) or r < 1 for r in rates):
+        raise ValueError(f"rates {tuple(rates)}: expected whole numbers of at least 1")
 
-# %% ../nbs/04_csasp.ipynb #ec710be2
+# %% ../nbs/04_csasp.ipynb #c2205ce6
 class CSASP(nn.Module):
     "Cross-stage atrous spatial pyramid of stage j (III-A.2, Fig. 4); ValueError for a wrong stage, rate, number or size of features"
     def __init__(self,
@@ -62,10 +64,12 @@ class CSASP(nn.Module):
         return F.relu(self.own(e))
     def gather(self, features): # E1, E2, E3
         "The branches of E1, E2, E3, then the 1×1, concatenated: B×4Cj×Hj×Wj"
-        if len(features) != len(self.branches): raise ValueError(f"{len(features)} features: expected E1 to E{len(self.branches)}")
+        if len(features) != len(self.branches):
+            raise ValueError(f"{len(features)} features: expected E1 to E{len(self.branches)}")
         parts = [self.branch(i, e) for i, e in enumerate(features, 1)] + [self.point(features[self.stage-1])] # each B×Cj×Hj×Wj
         if any(p.shape[2:] != parts[-1].shape[2:] for p in parts):
-            raise ValueError(f"features of {', '.join('×'.join(map(str, e.shape[2:])) for e in features)}: each must be half as high and wide as the one before")
+            sizes = ", ".join(f"{e.shape[2]}×{e.shape[3]}" for e in features)
+            raise ValueError(f"features of {sizes}: each must be half as high and wide as the one before")
         return torch.cat(parts, 1)
     def forward(self, features): # E1: B×C1×H×W, E2: B×C2×H/2×W/2, E3: B×C3×H/4×W/4
         return self.out(self.attend(self.gather(features))) # B×Cj×Hj×Wj

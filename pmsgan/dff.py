@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from .blocks import FeatureAttention, conv
 
-# %% ../nbs/05_dff.ipynb #44c27e0f
+# %% ../nbs/05_dff.ipynb #58ab6792
 class DFF(nn.Module):
     "Decoded feature fusion (III-A.3, Fig. 5): what stage j+1 decoded, doubled, gated by Pj; ValueError where the sizes do not fit"
     def __init__(self,
@@ -30,5 +30,7 @@ class DFF(nn.Module):
         d  # D(j+1): B×cnext×H/2×W/2
     ): # B×channels×H×W
         up = self.up(d)
-        if up.shape != p.shape: raise ValueError(f"D(j+1) becomes {'×'.join(map(str, up.shape))}, but Pj is {'×'.join(map(str, p.shape))}: expected D(j+1) at half the height and width of Pj")
+        if up.shape != p.shape:
+            arrived, expected = ("×".join(map(str, t.shape)) for t in (up, p))
+            raise ValueError(f"D(j+1) becomes {arrived}, but Pj is {expected}: expected D(j+1) at half the height and width of Pj")
         return self.attend(up, p)

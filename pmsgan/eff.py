@@ -10,9 +10,9 @@ import torch.nn as nn
 
 from .blocks import DenseBlock, FeatureAttention, conv
 
-# %% ../nbs/03_eff.ipynb #5ecc893e
+# %% ../nbs/03_eff.ipynb #0bb80e43
 class EFF(nn.Module):
-    "Encoded feature fusion (III-A.1, Fig. 3): E(j-1)↓ + conv3×3(E(j-1)↓ · dense(xj)), the input of encoder j = 2, 3"
+    "Encoded feature fusion (III-A.1, Fig. 3), the input of encoder j = 2, 3: E(j-1)↓ + conv3×3(E(j-1)↓ · dense(xj))"
     def __init__(self,
         cprev:int, # channels of E(j-1)
         channels:int, # channels of stage j

@@ -20,30 +20,32 @@ from .eff import EFF
 from .mssa import MASKS, MSSA
 from .pyramid import pyramid
 
-# %% ../nbs/07_generator.ipynb #5b29ab33
-PRESETS = dict(paper=(32, 64, 128), small=(16, 32, 64), tiny=(8, 16, 32), fast=(16, 16, 16)) # C1, C2, C3
+# %% ../nbs/07_generator.ipynb #d287cb44
+PRESETS = dict(paper=(32, 64, 128), small=(16, 32, 64), tiny=(8, 16, 32)) # C1, C2, C3
 ABLATIONS = dict(a=dict(stages=1, eff=False, dff=False, csasp=False, mssa=False), # Table II
                  b=dict(dff=False, csasp=False, mssa=False),
                  c=dict(csasp=False, mssa=False),
                  d=dict(mssa=False),
                  e=dict())
 
-# %% ../nbs/07_generator.ipynb #e19f5bff
+# %% ../nbs/07_generator.ipynb #3f37ffa0
 def _check_config(c):
     "Raises ValueError for a configuration that no generator can have"
     for f, known in (("norm", NORMS), ("init", INITS), ("mask", MASKS)):
         if getattr(c, f) not in known: raise ValueError(f"{f} {getattr(c, f)!r}: expected one of {', '.join(known)}")
     for f in ("widths", "rates"):
         v = getattr(c, f)
-        if len(v) != 3 or not all(type(n) is int and n > 0 for n in v): raise ValueError(f"{f} {v}: expected three positive whole numbers, one for each stage")
+        if len(v) != 3 or not all(type(n) is int and n > 0 for n in v):
+            raise ValueError(f"{f} {v}: expected three positive whole numbers, one for each stage")
     for f, least in (("blocks", 0), ("dense_layers", 0), ("growth", 1)):
         v = getattr(c, f)
         if type(v) is not int or v < least: raise ValueError(f"{f} {v!r}: expected a whole number, at least {least}")
     if c.stages not in (1, 3): raise ValueError(f"stages {c.stages}: expected 3, or 1 for ablation (a)")
-    if c.stages == 1 and (c.eff or c.dff or c.csasp or c.mssa): raise ValueError("one stage has nothing to fuse: eff, dff, csasp and mssa must be off, as in GeneratorConfig.ablation('a')")
+    if c.stages == 1 and (c.eff or c.dff or c.csasp or c.mssa):
+        raise ValueError("one stage has nothing to fuse: eff, dff, csasp and mssa must be off, as in GeneratorConfig.ablation('a')")
     if c.stages == 3 and not c.eff: raise ValueError("without eff the stages do not meet: switch eff on, or use stages=1")
 
-# %% ../nbs/07_generator.ipynb #bf807aa1
+# %% ../nbs/07_generator.ipynb #30190280
 @dataclass(frozen=True)
 class GeneratorConfig:
     "Every choice that the paper leaves open, one field each; a checkpoint carries it. ValueError for one that makes no sense"
@@ -65,7 +67,7 @@ class GeneratorConfig:
         _check_config(self)
     @classmethod
     def preset(cls, name:str, **changes):
-        "paper, small, tiny or fast, with changes: GeneratorConfig.preset('small', norm='instance')"
+        "paper, small or tiny, with changes: GeneratorConfig.preset('small', norm='instance')"
         if name not in PRESETS: raise ValueError(f"preset {name!r}: expected one of {', '.join(PRESETS)}")
         return cls(**{"widths": PRESETS[name], **changes})
     @classmethod

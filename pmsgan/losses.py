@@ -22,10 +22,11 @@ import torch
 import torch.nn as nn
 from tqdm.auto import tqdm
 
-# %% ../nbs/09_losses.ipynb #55bfd3f8
+# %% ../nbs/09_losses.ipynb #16de7208
 def _scales(a, b):
     "Entries of two lists, scale by scale; ValueError unless both have the same length"
-    if torch.is_tensor(a) or torch.is_tensor(b): raise ValueError("expected a list with one entry a scale, got a tensor: put it into a list")
+    if torch.is_tensor(a) or torch.is_tensor(b):
+        raise ValueError("expected a list with one entry a scale, got a tensor: put it into a list")
     if len(a) != len(b) or len(a) == 0: raise ValueError(f"{len(a)} and {len(b)} scales: expected the same number, one or more")
     return zip(a, b)
 
@@ -55,10 +56,11 @@ def vgg19_trunk() -> nn.Sequential:
         else: net, c = net + [nn.Conv2d(c, w, 3, padding=1, device="meta"), nn.ReLU(inplace=True)], w
     return nn.Sequential(*net)
 
-# %% ../nbs/09_losses.ipynb #8c026870
+# %% ../nbs/09_losses.ipynb #da8d56da
 HUB = "https://download.pytorch.org/models/"
 WEIGHT_FILES = dict( # torchvision's names first, feature-only files after them
-    vgg19=("vgg19-dcbb9e9d.pth", "vgg19_features.pth", "vgg19_features_relu5_1.pth", "vgg19_features_relu4_1.pth", "vgg19_features_relu3_1.pth"),
+    vgg19=("vgg19-dcbb9e9d.pth", "vgg19_features.pth",
+           *(f"vgg19_features_{k}.pth" for k in ("relu5_1", "relu4_1", "relu3_1"))),
     alex=("alexnet-owt-7be5be79.pth", "alexnet_features.pth"),
     squeeze=("squeezenet1_1-b8a52dc0.pth", "squeezenet1_1_features.pth"),
     vgg=("vgg16-397923af.pth", "vgg16_features.pth"))
@@ -155,9 +157,9 @@ def _random_vgg19(last, seed=19): # Kaiming weights for the layers up to index `
         feats[k] = torch.zeros(v.shape) if v.ndim == 1 else torch.randn(v.shape, generator=gen)*(2/v[0].numel())**.5
     return feats
 
-# %% ../nbs/09_losses.ipynb #895221ac
+# %% ../nbs/09_losses.ipynb #536b9216
 class VGG19Features(nn.Module):
-    "phi_k of equation (2): pictures B×3×H×W in [-1, 1] (not [0, 1]) to a dict of layer -> B×Ck×Hk×Wk; frozen, but gradients reach the picture"
+    "phi_k of equation (2), frozen: pictures B×3×H×W in [-1, 1] (not [0, 1]) to a dict of layer -> B×Ck×Hk×Wk"
     def __init__(self,
         layers=tuple(VGG19_RELUS), # names of the layers wanted
         path=None, # a weight file; None looks in `weight_folders`
@@ -262,7 +264,7 @@ def import_lpips():
     import lpips
     return lpips
 
-# %% ../nbs/09_losses.ipynb #a39c0c8f
+# %% ../nbs/09_losses.ipynb #796f0af0
 LPIPS_HEADS = dict(alex="df73285e", squeeze="4a5350f2", vgg="a78928a0") # SHA-256 of version 0.1's files start so
 
 def _load_heads(model, package, net):
@@ -274,7 +276,7 @@ def _load_heads(model, package, net):
     model.lins.load_state_dict({k.removeprefix("lin"): v for k, v in heads.items()}) # strict
 
 class LPIPS(nn.Module):
-    "LPIPS [65], version 0.1 of [68]: two batches B×3×H×W in [-1, 1] (not [0, 1]) to one distance a picture, B; no resizing, so it depends on the size"
+    "LPIPS [65], version 0.1 of [68]: two batches B×3×H×W in [-1, 1] (not [0, 1]) to one distance a picture, B; depends on the size"
     def __init__(self,
         net:str="alex", # "alex", "squeeze" or "vgg"
         path=None, # a weight file of the trunk; None looks in `weight_folders`
@@ -290,7 +292,9 @@ class LPIPS(nn.Module):
         own = self.model.net.state_dict() # "slice1.0.weight" is features.0.weight
         _check_fit(path, net, feats, {k.split(".", 1)[1]: v.shape for k, v in own.items()})
         missing = [k for k in own if k.split(".", 1)[1] not in feats]
-        if missing: raise ValueError(f"{path} lacks {len(missing)} tensors, the first features.{missing[0].split('.', 1)[1]}; LPIPS({net}) needs them all")
+        if missing:
+            first = missing[0].split(".", 1)[1]
+            raise ValueError(f"{path} lacks {len(missing)} tensors, the first features.{first}; LPIPS({net}) needs them all")
         self.model.net.load_state_dict({k: feats[k.split(".", 1)[1]] for k in own})
         _load_heads(self.model, lpips, net)
         self.eval().requires_grad_(False)

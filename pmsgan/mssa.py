@@ -25,7 +25,7 @@ def normalize_mask(
     if kind == "sigmoid": return z.sigmoid()
     raise ValueError(f"mask {kind!r}: expected one of {', '.join(MASKS)}")
 
-# %% ../nbs/06_mssa.ipynb #569a74d0
+# %% ../nbs/06_mssa.ipynb #9adf4674
 class MSSA(nn.Module):
     "Multiscale supervised attention (III-A.4, Fig. 6): three translated images reweigh D1"
     def __init__(self,
@@ -44,7 +44,9 @@ class MSSA(nn.Module):
         return normalize_mask(self.to_mask(torch.cat([rgb1, *up], 1)), self.kind) # B×9×H×W -> B×C×H×W
     def refine(self, d1, mask): # both B×C×H×W
         "The last image before its tanh, B×3×H×W; ValueError when D1 and M differ in shape"
-        if d1.shape != mask.shape: raise ValueError(f"D1 {tuple(d1.shape)} and M {tuple(mask.shape)} differ: D1 needs the size of RGB1, and the channels that MSSA was made for")
+        if d1.shape != mask.shape:
+            raise ValueError(f"D1 {tuple(d1.shape)} and M {tuple(mask.shape)} differ: "
+                             "D1 needs the size of RGB1, and the channels that MSSA was made for")
         return self.out(mask*d1 + d1)
     def forward(self, d1, rgb1, rgb2, rgb3): # D1: B×C×H×W
         return self.refine(d1, self.mask(rgb1, rgb2, rgb3)) # B×3×H×W

@@ -16,28 +16,30 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# %% ../nbs/01_pyramid.ipynb #a2910ab9
-def _eight_bits(im): # grey of Pillow's modes "I;16", "I;16B", "I", "F" -> "L"; ValueError where the values do not say what white is
+# %% ../nbs/01_pyramid.ipynb #6c1d7bdb
+def _eight_bits(im):
+    "Grey of Pillow's modes I;16, I;16B, I, F to L; ValueError where the values do not say what white is"
     a = np.asarray(im).astype(np.float64) # H×W
     low, high = a.min(), a.max()
     if im.mode != "F": white, slack = 65535, 0
     else: white, slack = (1, .5) if high <= 1.5 else (255, 127.5) # resampled floats overshoot a little
     if not (-slack <= low and high <= white+slack): # not (…), so that NaN is caught too
-        raise ValueError(f"grey values from {low:g} to {high:g}: expected 0…65535 as integers, 0…1 or 0…255 as floats; rescale them")
+        raise ValueError(f"grey values from {low:g} to {high:g}: expected 0…65535 as integers, 0…1 or 0…255 as floats; "
+                         "rescale them")
     if im.info.get("transparency") is not None: a[a == im.info["transparency"]] = white
     return Image.fromarray((a*(255/white)).round().clip(0, 255).astype(np.uint8))
 
 def to_rgb(
     im:Image.Image # a picture in any of Pillow's modes
 ) -> Image.Image: # the same picture, 8-bit RGB
-    "8-bit RGB from grey, palette, CMYK, 16-bit, float or transparent pictures; transparency is laid over white; ValueError where white is unknown"
+    "8-bit RGB of any picture, transparency laid over white; ValueError where the values do not say what white is"
     if im.mode == "F" or im.mode.startswith("I"): im = _eight_bits(im)
     if im.has_transparency_data:
         im = im.convert("RGBA")
         im = Image.alpha_composite(Image.new("RGBA", im.size, "white"), im)
     return im.convert("RGB")
 
-# %% ../nbs/01_pyramid.ipynb #48147d59
+# %% ../nbs/01_pyramid.ipynb #ea07056f
 def read_image(
     path # a picture file; of several frames the first
 ) -> Image.Image: # 8-bit RGB, upright
@@ -49,27 +51,28 @@ def read_image(
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not a picture that Pillow can read; convert it to PNG or JPEG, or remove it") from None
     except Image.DecompressionBombError:
-        raise ValueError(f"{path}: over {2*Image.MAX_IMAGE_PIXELS:,} pixels, refused as a possible decompression bomb; scale it down") from None
+        raise ValueError(f"{path}: over {2*Image.MAX_IMAGE_PIXELS:,} pixels, refused as a possible decompression bomb; "
+                         "scale it down") from None
     except Exception as e: # whatever a decoder raises, the file is at fault
         raise ValueError(f"{path}: damaged, cut short or of an unknown kind ({str(e) or type(e).__name__}); "
                          "replace it, or save it again as 8-bit PNG or JPEG") from None
 
-# %% ../nbs/01_pyramid.ipynb #c3767386
+# %% ../nbs/01_pyramid.ipynb #6298f924
 FITS = ("resize", "pad", "crop")
 
 def fit_image(
     im:Image.Image, # RGB
     size:int, # side of the result in pixels
-    fit:str="resize" # "resize": scale both sides, as the paper (IV-A.1); "pad": keep the aspect on a black square; "crop": keep the aspect, cut the centre square
+    fit:str="resize" # "resize" scales both sides, "pad" puts the whole picture on a black square, "crop" cuts the centre square
 ) -> Image.Image: # size×size
-    "A square picture of the network's size, bicubic; ValueError for an unknown fit"
+    "A square picture of the network's size, bicubic (IV-A.1: resize); ValueError for an unknown fit"
     if fit not in FITS: raise ValueError(f"fit {fit!r}: expected one of {', '.join(FITS)}")
     if im.size == (size, size): return im
     if fit == "resize": return im.resize((size, size), Image.Resampling.BICUBIC)
     f = ImageOps.pad if fit == "pad" else ImageOps.fit
     return f(im, (size, size), Image.Resampling.BICUBIC)
 
-# %% ../nbs/01_pyramid.ipynb #262b0752
+# %% ../nbs/01_pyramid.ipynb #cf8ab02b
 def to_tensor(
     im # RGB picture or uint8 array H×W×3
 ) -> torch.Tensor: # 3×H×W, float32 in [-1, 1]
@@ -83,8 +86,10 @@ def to_image(
     x:torch.Tensor # 3×H×W in [-1, 1]
 ) -> np.ndarray: # H×W×3, uint8
     "A tensor back to pixels, rounded, clipped to the range; ValueError for anything but one RGB picture"
-    if x.ndim != 3 or x.shape[0] != 3: raise ValueError(f"expected one picture 3×H×W, got shape {tuple(x.shape)}: take one item of the batch")
-    return x.detach().float().cpu().add(1).mul(127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    if x.ndim != 3 or x.shape[0] != 3:
+        raise ValueError(f"expected one picture 3×H×W, got shape {tuple(x.shape)}: take one item of the batch")
+    levels = x.detach().float().cpu().add(1).mul(127.5).round().clamp(0, 255) # 3×H×W
+    return levels.byte().permute(1, 2, 0).numpy() # H×W×3
 
 # %% ../nbs/01_pyramid.ipynb #262f846c
 def halve(
@@ -112,7 +117,7 @@ def pyramid(
     x2 = halve(x)
     return Pyramid(x, x2, halve(x2))
 
-# %% ../nbs/01_pyramid.ipynb #15afcd58
+# %% ../nbs/01_pyramid.ipynb #8d4c2324
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 def list_images(
@@ -127,8 +132,9 @@ def list_images(
         if p.suffix.lower() not in EXTENSIONS or p.name.startswith(".") or p.is_dir(): continue
         if p.stem in found: raise ValueError(f"{folder}: {found[p.stem].name} and {p.name} share a stem; keep one of them")
         found[p.stem] = p
-    if not found: raise FileNotFoundError(f"{folder}: holds no pictures ({', '.join(EXTENSIONS)}; folders inside it are not searched); "
-                                          "check the path, or convert other kinds to PNG")
+    if not found:
+        raise FileNotFoundError(f"{folder}: holds no pictures ({', '.join(EXTENSIONS)}; folders inside it are not searched); "
+                                "check the path, or convert other kinds to PNG")
     return found
 
 def match_stems(
@@ -144,9 +150,9 @@ def match_stems(
                          "give both files of a pair the same name before the extension, or remove the lone ones")
     return [(k, s[k], t[k]) for k in sorted(s)]
 
-# %% ../nbs/01_pyramid.ipynb #88942f0b
+# %% ../nbs/01_pyramid.ipynb #e80aa8b4
 class PairDataset(torch.utils.data.Dataset):
-    "Pairs of equal stem in two folders; item: dict(source, target, name), tensors 3×size×size in [-1, 1]; ValueError names what is wrong"
+    "Pairs of equal stem in two folders: dict(source, target, name), tensors 3×size×size in [-1, 1]; ValueError names what is wrong"
     def __init__(self,
         source, # folder of source pictures
         target, # folder of target pictures, same stems
@@ -163,12 +169,14 @@ class PairDataset(torch.utils.data.Dataset):
         name, s, t = self.pairs[i]
         a, b = read_image(s), read_image(t)
         if a.size != b.size:
-            raise ValueError(f"{s} is {a.width}×{a.height} but {t} is {b.width}×{b.height}: a pair must be aligned pixel by pixel; bring both to one size first")
-        if min(a.size) < 4: raise ValueError(f"{s} is {a.width}×{a.height}: too small to be halved twice; use pictures of at least 4×4")
+            raise ValueError(f"{s} is {a.width}×{a.height} but {t} is {b.width}×{b.height}: "
+                             "a pair must be aligned pixel by pixel; bring both to one size first")
+        if min(a.size) < 4:
+            raise ValueError(f"{s} is {a.width}×{a.height}: too small to be halved twice; use pictures of at least 4×4")
         return dict(source=to_tensor(fit_image(a, self.size, self.fit)), # 3×size×size
                     target=to_tensor(fit_image(b, self.size, self.fit)), name=name)
 
-# %% ../nbs/01_pyramid.ipynb #9bf8ea19
+# %% ../nbs/01_pyramid.ipynb #19255d66
 def pick_device(
     name:str="auto" # "auto", or a torch device such as "cpu", "cuda", "cuda:1", "mps"; `PMSGAN_DEVICE` decides what "auto" means
 ) -> torch.device: # the device to run on
@@ -180,5 +188,6 @@ def pick_device(
     if name == "auto": name = "cuda" if torch.cuda.is_available() else "cpu"
     try: torch.empty(1, device=name)
     except Exception as e: # each backend has its own
-        raise ValueError(f"{asked}: cannot be used here ({str(e).partition(chr(10))[0]}); use 'cpu', or 'auto' without PMSGAN_DEVICE") from None
+        why = str(e).partition("\n")[0]
+        raise ValueError(f"{asked}: cannot be used here ({why}); use 'cpu', or 'auto' without PMSGAN_DEVICE") from None
     return torch.device(name)

@@ -225,7 +225,7 @@ def average_gradients(
             dist.all_reduce(p.grad)
             p.grad /= world
 
-# %% ../nbs/10_training.ipynb #d66fc2fa
+# %% ../nbs/10_training.ipynb #842c0ab9
 class Callback:
     "What the trainer calls; override what you need"
     def before_fit(self, trainer): pass
@@ -237,14 +237,15 @@ class CancelTraining(Exception):
 
 class Average:
     "Exponential moving average of a generator's weights"
-    def __init__(self, generator, decay): self.decay, self.weights = decay, {k: v.detach().clone() for k, v in generator.state_dict().items()}
+    def __init__(self, generator, decay):
+        self.decay, self.weights = decay, {k: v.detach().clone() for k, v in generator.state_dict().items()}
     @torch.no_grad()
     def update(self, generator, step): # step: updates made before this one
         "A short memory at first, or the random start would linger"
         decay = min(self.decay, (1+step)/(10+step))
         for k, v in generator.state_dict().items(): self.weights[k].lerp_(v, 1-decay)
 
-# %% ../nbs/10_training.ipynb #c7cb0fdd
+# %% ../nbs/10_training.ipynb #e6b38154
 class Trainer:
     "Alternate updates of discriminators and generator (IV-A.1)"
     def __init__(self,
@@ -262,7 +263,8 @@ class Trainer:
         self.generator = Generator(generator_config).to(self.device)
         self.discriminators = Discriminators(c.size, self.generator.config.stages).to(self.device)
         self.average = Average(self.generator, c.ema) if c.ema else None
-        self.g_opt, self.d_opt = (torch.optim.Adam(m.parameters(), lr=c.lr, betas=c.betas, fused=True) for m in (self.generator, self.discriminators))
+        adam = lambda model: torch.optim.Adam(model.parameters(), lr=c.lr, betas=c.betas, fused=True)
+        self.g_opt, self.d_opt = adam(self.generator), adam(self.discriminators)
         self.pairs, self.features, self.callbacks = pairs, features.to(self.device), list(callbacks)
         self.targets, self.scales = TargetFeatures(self.features, c.cache_mb), None
         self.step, self.losses = 0, {}
@@ -355,12 +357,13 @@ def stage_sheet(
     labels = ["source", *(["stage 3", "stage 2"] if generator.config.stages == 3 else []), "final", "target"]
     return sheet(rows, labels[:max(map(len, rows))], cell=cell)
 
-# %% ../nbs/10_training.ipynb #a770bb21
+# %% ../nbs/10_training.ipynb #0896b5c8
 class Progress(Callback):
     "A bar with losses and pictures per second"
     def __init__(self, every:int=10, desc:str="training"): self.every, self.desc = every, desc
     def before_fit(self, t):
-        self.bar = tqdm(total=t.config.steps, initial=t.step, desc=self.desc, unit="step", mininterval=0.5, disable=True if t.rank else None)
+        self.bar = tqdm(total=t.config.steps, initial=t.step, desc=self.desc, unit="step", mininterval=0.5,
+                        disable=True if t.rank else None) # None: only on a terminal
         self.start, self.first = time.perf_counter(), t.step
     def after_step(self, t):
         self.bar.update()
@@ -369,13 +372,19 @@ class Progress(Callback):
         self.bar.set_postfix_str(f"D {t.losses['d']:.2f} adv {t.losses['adv']:.2f} perc {t.losses['p']:.2f}, {rate:.1f} img/s")
     def after_fit(self, t): self.bar.close()
 
+# %% ../nbs/10_training.ipynb #1889b818
 class History(Callback):
     "Keeps the losses of every `every`-th step in `rows`; with a path also on disk, as JSON lines"
     def __init__(self, every:int=10, path=None): self.every, self.path, self.rows = every, path and Path(path), []
     def before_fit(self, t):
-        if self.path and self.path.exists() and t.rank == 0: # a resumed run repeats what came after its checkpoint
-            kept = [l for l in self.path.read_text(encoding="utf-8").splitlines() if json.loads(l)["step"] <= t.step]
-            with atomic(self.path) as tmp: tmp.write_text("".join(l+"\n" for l in kept), encoding="utf-8")
+        if not self.path or t.rank: return
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        kept = [l for l in lines if self.step_of(l) <= t.step] # a resumed run repeats what came after its checkpoint
+        with atomic(self.path) as tmp: tmp.write_text("".join(l+"\n" for l in kept), encoding="utf-8")
+    @staticmethod
+    def step_of(line):
+        try: return json.loads(line)["step"]
+        except ValueError: return float("inf") # cut short by a crash
     def after_step(self, t):
         if t.step % self.every: return
         self.rows.append(dict(step=t.step, **{k: float(v) for k, v in t.losses.items()}))
@@ -384,7 +393,8 @@ class History(Callback):
 
 class Samples(Callback):
     "Writes a sheet of a few pairs every `every` steps and at the end: folder/step000200.png"
-    def __init__(self, folder, pairs, every:int=200, cell:int=128): self.folder, self.pairs, self.every, self.cell = Path(folder), pairs, every, cell
+    def __init__(self, folder, pairs, every:int=200, cell:int=128):
+        self.folder, self.pairs, self.every, self.cell = Path(folder), pairs, every, cell
     def after_step(self, t):
         if t.rank or (t.step % self.every and t.step != t.config.steps): return
         with atomic(self.folder/f"step{t.step:06d}.png") as tmp: stage_sheet(final_generator(t), self.pairs, self.cell).save(tmp)
@@ -452,13 +462,15 @@ def load_state(
     t.step, t.scales = info["record"]["step"], info["scales"]
     return t
 
-# %% ../nbs/10_training.ipynb #41651589
+# %% ../nbs/10_training.ipynb #be12606d
 class Checkpoint(Callback):
     "Writes state and generator into a folder every `every` steps and at the end"
     def __init__(self, folder, every:int=500, record:dict=None): self.folder, self.every, self.extra = Path(folder), every, record or {}
     @property
     def path(self): return self.folder/"state.safetensors"
-    def after_step(self, t):
-        if t.rank or (t.step % self.every and t.step != t.config.steps): return
+    def save(self, t):
+        "Writes both files now"
         save_state(t, self.path)
         save_generator(self.folder/"generator.safetensors", final_generator(t), {**training_record(t), **self.extra})
+    def after_step(self, t):
+        if t.rank == 0 and (t.step % self.every == 0 or t.step == t.config.steps): self.save(t)
