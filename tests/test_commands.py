@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import ENV, PMSGAN, inside, pmsgan, train_words
+from conftest import ENV, PMSGAN, ROOT, inside, pmsgan, train_words
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -205,3 +205,17 @@ def test_demo(tmp_path):
 def test_demo_without_data(tmp_path):
     fails(inside("demo", "--data", tmp_path/"faces", "--out", tmp_path/"demo"), "no such folder", "--data")
     assert not (tmp_path/"demo").exists()
+
+def test_generator_in_the_box(tmp_path):
+    "The shipped generator works at once, on a real photograph and on faces that it was not trained on"
+    path, faces = ROOT/"data"/"checkpoints"/"sketch.safetensors", ROOT/"data"/"faces"
+    assert path.stat().st_size <= 8_000_000
+    done = inside("translate", path, ROOT/"data"/"portrait.png", "--out", tmp_path, "--stages", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    sizes = {p.stem: Image.open(p).size[0] for p in tmp_path.iterdir()}
+    assert sizes == {"portrait": 128, "portrait_stage2": 64, "portrait_stage3": 32}
+    for stem in ("0056", "0057"): assert inside("translate", path, faces/"photo"/f"{stem}.png", "--out", tmp_path, "--device", "cpu").returncode == 0
+    read = lambda p: np.asarray(Image.open(p).convert("RGB"), dtype=float)
+    for stem in ("0056", "0057"):
+        drawn, photo, target = (read(p) for p in (tmp_path/f"{stem}.png", faces/"photo"/f"{stem}.png", faces/"sketch"/f"{stem}.png"))
+        assert abs(drawn-target).mean() < 0.3*abs(photo-target).mean()
