@@ -23,6 +23,6 @@ setup(
     packages=find_packages(include=["pmsgan", "pmsgan.*"]),
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    extras_require={"align": cfg["align_requirements"].split(), "dev": (cfg["dev_requirements"]+" "+cfg["align_requirements"]).split()},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
 )

@@ -117,7 +117,7 @@ def pyramid(
     x2 = halve(x)
     return Pyramid(x, x2, halve(x2))
 
-# %% ../nbs/01_pyramid.ipynb #8d4c2324
+# %% ../nbs/01_pyramid.ipynb #58ff1358
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 def list_images(
@@ -128,10 +128,13 @@ def list_images(
     if folder.is_file(): return {folder.stem: folder}
     if not folder.is_dir(): raise FileNotFoundError(f"{folder}: no such folder; check the path")
     found = {}
-    for p in sorted(folder.iterdir()):
-        if p.suffix.lower() not in EXTENSIONS or p.name.startswith(".") or p.is_dir(): continue
-        if p.stem in found: raise ValueError(f"{folder}: {found[p.stem].name} and {p.name} share a stem; keep one of them")
-        found[p.stem] = p
+    with os.scandir(folder) as entries: # asks the disk once, not once a file
+        names = sorted(e.name for e in entries
+                       if e.name.lower().endswith(EXTENSIONS) and not e.name.startswith(".") and not e.is_dir())
+    for name in names:
+        stem = os.path.splitext(name)[0]
+        if stem in found: raise ValueError(f"{folder}: {found[stem].name} and {name} share a stem; keep one of them")
+        found[stem] = folder/name
     if not found:
         raise FileNotFoundError(f"{folder}: holds no pictures ({', '.join(EXTENSIONS)}; folders inside it are not searched); "
                                 "check the path, or convert other kinds to PNG")

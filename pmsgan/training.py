@@ -245,12 +245,12 @@ class Average:
         decay = min(self.decay, (1+step)/(10+step))
         for k, v in generator.state_dict().items(): self.weights[k].lerp_(v, 1-decay)
 
-# %% ../nbs/10_training.ipynb #e6b38154
+# %% ../nbs/10_training.ipynb #c3864fc6
 class Trainer:
     "Alternate updates of discriminators and generator (IV-A.1)"
     def __init__(self,
         pairs, # dataset of dict(source, target, name), tensors 3×size×size in [-1, 1]
-        features, # `VGG19Features`, or any module that gives a dict of maps
+        features, # `VGG19Features`, or any module that gives a dict of maps; None for a method without equation (2)
         generator_config:GeneratorConfig=None,
         config:TrainConfig=None,
         device="auto",
@@ -260,14 +260,17 @@ class Trainer:
         self.device = pick_device(device)
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         torch.manual_seed(c.seed)
-        self.generator = Generator(generator_config).to(self.device)
-        self.discriminators = Discriminators(c.size, self.generator.config.stages).to(self.device)
+        self.generator, self.discriminators = (net.to(self.device) for net in self.networks(generator_config))
         self.average = Average(self.generator, c.ema) if c.ema else None
         adam = lambda model: torch.optim.Adam(model.parameters(), lr=c.lr, betas=c.betas, fused=True)
         self.g_opt, self.d_opt = adam(self.generator), adam(self.discriminators)
-        self.pairs, self.features, self.callbacks = pairs, features.to(self.device), list(callbacks)
+        self.pairs, self.features, self.callbacks = pairs, features and features.to(self.device), list(callbacks)
         self.targets, self.scales = TargetFeatures(self.features, c.cache_mb), None
         self.step, self.losses = 0, {}
+
+    def networks(self, generator_config): # other methods bring their own (chapter 12)
+        generator = Generator(generator_config)
+        return generator, Discriminators(self.config.size, generator.config.stages)
 
     def update(self, loss, model, opt):
         opt.zero_grad(set_to_none=True)
@@ -286,7 +289,7 @@ class Trainer:
 
     def fit(self): return fit(self)
 
-# %% ../nbs/10_training.ipynb #984bd215
+# %% ../nbs/10_training.ipynb #5f48f55b
 def alternate_updates(
     t:Trainer,
     x, # B×3×H×W, source
@@ -294,7 +297,7 @@ def alternate_updates(
     keys # (index, flip) of each pair
 ) -> dict: # the losses, detached
     "One iteration of IV-A.1: the discriminators, then the generator"
-    ys = pyramid(y)[:t.generator.config.stages] # y, y2, y3
+    ys = pyramid(y)[:len(t.discriminators)] # y, y2, y3; y alone where there is one stage
     with t.autocast():
         fakes = [f for f in t.generator(x)[:3] if f is not None]
         d = d_loss(t.discriminators(ys), t.discriminators([f.detach() for f in fakes])) # equation (1), their side
@@ -312,12 +315,12 @@ def alternate_updates(
     if t.average: t.average.update(t.generator, t.step)
     return dict(d=d.detach(), adv=adv.detach(), p=p.detach(), full=full.detach())
 
-# %% ../nbs/10_training.ipynb #6a81809e
+# %% ../nbs/10_training.ipynb #91cfd0da
 def fit(
     t:Trainer
 ) -> Trainer:
     "From the present step to `config.steps`; callbacks end in good order also when it is interrupted"
-    if t.scales is None: t.scales = target_scales(t.features, t.pairs, t.device) if t.config.feature_scale == "targets" else {}
+    if t.scales is None: t.scales = target_scales(t.features, t.pairs, t.device) if t.features and t.config.feature_scale == "targets" else {}
     loader = torch.utils.data.DataLoader(FlippedPairs(t.pairs), t.config.batch, num_workers=t.config.workers,
         sampler=StepSampler(len(t.pairs), t.config, t.step, t.rank, t.world), pin_memory=t.device.type == "cuda")
     t.generator.train()

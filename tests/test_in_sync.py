@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 from make_readme import readme
 
-CHAPTERS = sorted((ROOT/"nbs").glob("[0-9][0-9]_*.ipynb"))
+CHAPTERS = sorted((ROOT/"nbs").glob("[0-9][0-9]*_*.ipynb"))
 NOTEBOOKS = [*CHAPTERS, ROOT/"nbs"/"index.ipynb"]
 DOCS = [*ROOT.glob("*.md"), *ROOT.glob("data/**/*.md")]
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import ENV, ROOT, TIMINGS
 
-NOTEBOOKS = sorted((ROOT/"nbs").glob("[0-9][0-9]_*.ipynb"))
+NOTEBOOKS = sorted((ROOT/"nbs").glob("[0-9][0-9]*_*.ipynb"))
 PROFILE = os.environ.get("PMSGAN_PROFILE", "fast")
 LIMIT = 300 if PROFILE == "fast" else 3600 # seconds for one cell
 AT_ONCE = 1 if os.environ.get("PMSGAN_DEVICE", "cpu") != "cpu" else 2
