@@ -466,7 +466,7 @@ def cached_listing(
         if sum(map(len, listing.parts.values())) >= CACHE_FROM: save_listing(listing, path)
     return listing
 
-# %% ../nbs/01b_databases.ipynb #3466a89b
+# %% ../nbs/01b_databases.ipynb #50358626
 def cut_pair(
     path,     # a picture that holds both, side by side
     order:str # one of `ORDERS`
@@ -482,8 +482,8 @@ def _some(names, n=5): return ", ".join(map(str, names[:n]))+", …"*(len(names)
 def _refuse_missing(l, parts):
     "ValueError when a listing has lone pictures, or lacks names of a list"
     missing = [*l.lone_photos, *l.lone_sketches, *(n for p in parts for n in l.absent.get(p, []))]
-    if missing: raise ValueError(f"{l.root}: missing, or without a partner ({len(missing):,}): {_some(missing)}; check({l.name!r}, …) says more, "
-                                 "skip_missing=True goes on without them")
+    if missing: raise ValueError(f"{l.root}: missing, or without a partner ({len(missing):,}): {_some(missing)}; `pmsgan database {l.name} {l.root}` says more; "
+                                 "skip_missing=True, or --arrange OUT --skip-missing, goes on without them")
 
 # %% ../nbs/01b_databases.ipynb #ee79b780
 class DatabasePairs(PairDataset):

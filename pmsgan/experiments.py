@@ -248,12 +248,13 @@ def compare(
             say(f"{name} seed {seed}: {row['seconds']:.0f} s, " + ", ".join(f"{k} {scores[k]:.4f}" for k in metrics))
     return read_trials(out)
 
-# %% ../nbs/11b_experiments.ipynb #1d135352
+# %% ../nbs/11b_experiments.ipynb #53a0e147
 def results_table(
     rows, # what `read_trials` gives
     metrics, # names, one column each
     methods=None, # names in the order wanted; None: all, sorted
-    paper:dict=None # such as `TABLE_II`: its columns are put beside ours
+    paper:dict=None, # such as `TABLE_II`: its columns are put beside ours
+    labels:dict=ROWS # method -> what stands in the first column
 ) -> str: # Markdown
     "Mean ± standard deviation over seeds, and the number of seeds n; ValueError for a method without trials, or trials that are not comparable"
     check_comparable(rows)
@@ -270,16 +271,17 @@ def results_table(
     for m in methods:
         n = sum(r["method"] == m for r in rows)
         cells = [*(cell(m, k) for k in ours), *(f"{theirs[m][k]:g}" if m in theirs else "–" for k in printed)]
-        lines.append(f"| {ROWS.get(m, m)} | {n} | " + " | ".join(cells) + " |")
+        lines.append(f"| {labels.get(m, m)} | {n} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
-# %% ../nbs/11b_experiments.ipynb #eb4c5081
+# %% ../nbs/11b_experiments.ipynb #6db9a2d8
 def plot_results(
     rows, # what `read_trials` gives
     metric:str, # whose values
     methods, # names, from top to bottom
     paper:dict=None, # such as `TABLE_II`: the same metric, or its variant of LPIPS, in a panel at the right
-    ax=None # axes to draw on; None: a new figure
+    ax=None, # axes to draw on; None: a new figure
+    labels:dict=ROWS # method -> what stands beside its dots
 ): # the axes
     "A dot for each seed, the mean and its 95 % interval; errors as `values_of`"
     import matplotlib.pyplot as plt
@@ -294,7 +296,7 @@ def plot_results(
         ax.plot([low, high], [i+.16]*2, color=BLUE, lw=1.5)
         ax.plot(mean, i+.16, "|", color="#333333", ms=11, mew=2)
     def finish(panel, name, colour):
-        panel.set_yticks(range(len(methods)), [ROWS.get(m, m) for m in methods]); panel.set_ylim(len(methods)-.5, -.5)
+        panel.set_yticks(range(len(methods)), [labels.get(m, m) for m in methods]); panel.set_ylim(len(methods)-.5, -.5)
         panel.set_title(f"{name}, {METRICS[name.split()[-1]]['better']} is better", fontsize=10, color=colour)
         panel.locator_params(axis="x", nbins=5); panel.grid(axis="x", alpha=.3); panel.spines[["top", "right"]].set_visible(False)
     finish(ax, metric, "black")

@@ -245,7 +245,7 @@ class Average:
         decay = min(self.decay, (1+step)/(10+step))
         for k, v in generator.state_dict().items(): self.weights[k].lerp_(v, 1-decay)
 
-# %% ../nbs/10_training.ipynb #c3864fc6
+# %% ../nbs/10_training.ipynb #e2608a9c
 class Trainer:
     "Alternate updates of discriminators and generator (IV-A.1)"
     def __init__(self,
@@ -279,15 +279,12 @@ class Trainer:
         opt.step()
 
     def autocast(self): return torch.autocast(self.device.type, torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
-
     def last_checkpoint(self): return next((c.path for c in self.callbacks if isinstance(c, Checkpoint) and c.path.exists()), None)
 
     def train_step(self, x, y, keys): return alternate_updates(self, x, y, keys)
-
+    def fit(self): return fit(self)
     def call(self, name):
         for c in self.callbacks: getattr(c, name)(self)
-
-    def fit(self): return fit(self)
 
 # %% ../nbs/10_training.ipynb #5f48f55b
 def alternate_updates(
