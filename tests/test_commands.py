@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import ENV, PMSGAN, ROOT, inside, pmsgan, train_words
+from conftest import ENV, PMSGAN, QUICK, ROOT, inside, pmsgan, train_words
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -23,7 +23,7 @@ def fails(done, *words):
     assert done.stderr.startswith("pmsgan: ") and done.stderr.count("\n") == 1, done.stderr
     for w in words: assert w in done.stderr, done.stderr
 
-@pytest.mark.parametrize("command", [[], ["faces"], ["train"], ["translate"], ["demo"]], ids=str)
+@pytest.mark.parametrize("command", [[], ["faces"], ["database"], ["align"], ["train"], ["translate"], ["evaluate"], ["compare"], ["demo"]], ids=str)
 def test_help(command):
     done = inside(*command, "--help")
     assert done.returncode == 0 and "usage: pmsgan" in done.stdout and not done.stderr
@@ -36,7 +36,9 @@ def test_help_imports_nothing_heavy():
 def test_version(): assert pmsgan("--version").stdout.startswith("pmsgan 0.")
 
 @pytest.mark.parametrize("words", ["", "paint", "faces", "faces --n 0 --out x", "train --out x", "train --source a --target b --out x --size 65",
-                                   "train --source a --target b --out x --preset huge", "translate x", "translate x y --out z --size 2"])
+                                   "train --source a --target b --out x --preset huge", "translate x", "translate x y --out z --size 2",
+                                   "train --target b --out x --database cuhk", "database nowhere x", "align x", "align x --out y --template round",
+                                   "compare --source a --target b --test-source c --test-target d --out x --methods e,f", "compare --out x"])
 def test_wrong_usage_is_2(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = inside(*words.split())
@@ -111,6 +113,26 @@ def test_translate_refuses(pairs, run, tmp_path):
     fails(inside("translate", run/"state.safetensors", photos, "--out", tmp_path/"o2"), "generator.safetensors")
     fails(inside("translate", photos/"0000.png", photos, "--out", tmp_path/"o2"), "0000.png")
     fails(inside("translate", tmp_path/"nowhere", photos, "--out", tmp_path/"o2"), "nowhere")
+
+def test_database_and_align_refuse(pairs, tmp_path):
+    "Nothing is written where something is missing"
+    fails(inside("database", "cuhk", tmp_path/"nowhere"), "nowhere")
+    fails(inside("database", "ar", pairs, "--photo", "photo", "--sketch", "drawing"), "partition")
+    fails(inside("train", "--database", "ar", "--source", tmp_path/"nowhere", "--out", tmp_path/"out"), "nowhere")
+    fails(inside("align", tmp_path/"nowhere", "--out", tmp_path/"out"), "nowhere")
+    fails(inside("align", pairs/"photo", "--out", tmp_path/"out", "--landmarks", tmp_path/"eyes.csv"), "eyes.csv")
+    assert not (tmp_path/"out").exists()
+
+def test_compare(pairs, tmp_path):
+    "Two methods, then the same again from what was kept, then other settings, which are refused"
+    words = ["compare", *(w for part in ("", "test-") for k, d in (("source", "photo"), ("target", "drawing")) for w in (f"--{part}{k}", pairs/d)),
+             "--methods", "a,b", "--seeds", "0", "--metrics", "psnr", "--steps", "2", "--out", tmp_path/"out", *QUICK]
+    first = inside(*words)
+    assert first.returncode == 0 and "a / b" in first.stdout, first.stderr
+    trial = tmp_path/"out"/"a-seed0"/"trial.json"
+    before = trial.stat().st_mtime_ns
+    assert inside(*words).returncode == 0 and trial.stat().st_mtime_ns == before
+    fails(inside(*words, "--steps", "3"), "a-seed0")
 
 def test_checkpoint_of_another_preset(run, tmp_path):
     "Weights under a header that describes another network"
