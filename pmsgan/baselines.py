@@ -78,25 +78,28 @@ def bce(
     judged = judged.float()
     return F.binary_cross_entropy_with_logits(judged, torch.full_like(judged, real))
 
-# %% ../nbs/12_baselines.ipynb #f35614d1
+# %% ../nbs/12_baselines.ipynb #12e3561a
 def _no_average(config):
     "ValueError for a configuration with an averaged generator, which the methods of this chapter do not have"
     if config.ema: raise ValueError(f"ema {config.ema}: this method keeps no average of its weights; use 0")
 
-# %% ../nbs/12_baselines.ipynb #95088770
-class Pix2Pix(Trainer):
-    "pix2pix [2] in chapter 10's training loop: a U-Net, a discriminator of source and target together, 100 L1; its own Adam"
-    lambda_l1 = 100.
-    width = 64 # channels of the first maps of both networks, as published; a subclass may have less
+class _OwnLosses(Trainer):
+    "A method with losses and an Adam of its own"
     def __init__(self,
         pairs, # as `Trainer`
         features=None, # taken so that all methods are called alike; not used
         generator_config=None, # likewise
-        config:TrainConfig=None, # size a multiple of 16; betas are replaced by (0.5, 0.999); ema must be 0
+        config:TrainConfig=None, # size a multiple of 16 for a U-Net, of 4 for a residual network; betas are replaced by (0.5, 0.999); ema must be 0
         device="auto",
         callbacks=() # not `Samples` or `Checkpoint`, which know PMSGAN's generator only
     ):
         super().__init__(pairs, None, None, replace(config or TrainConfig(), betas=(0.5, 0.999)), device, callbacks)
+
+# %% ../nbs/12_baselines.ipynb #4beaa52b
+class Pix2Pix(_OwnLosses):
+    "pix2pix [2] in chapter 10's training loop: a U-Net, a discriminator of source and target together, 100 L1; its own Adam"
+    lambda_l1 = 100.
+    width = 64 # channels of the first maps of both networks, as published; a subclass may have less
     def networks(self, _):
         _no_average(self.config)
         size = self.config.size
@@ -181,20 +184,11 @@ class ImagePool:
         old, self.images[i] = self.images[i], image
         return old
 
-# %% ../nbs/12_baselines.ipynb #64a1ca82
-class CycleGAN(Trainer):
+# %% ../nbs/12_baselines.ipynb #d66ae92d
+class CycleGAN(_OwnLosses):
     "CycleGAN [3] in chapter 10's training loop: both directions, cycle loss 10, identity loss 5; pairs are shown, never compared"
     lambda_cycle, lambda_identity = 10., 5.
     width = 64 # channels of the first maps of all four networks, as published; a subclass may have less
-    def __init__(self,
-        pairs, # as `Trainer`
-        features=None, # taken so that all methods are called alike; not used
-        generator_config=None, # likewise
-        config:TrainConfig=None, # betas are replaced by (0.5, 0.999); ema must be 0
-        device="auto",
-        callbacks=() # not `Samples` or `Checkpoint`, which know PMSGAN's generator only
-    ):
-        super().__init__(pairs, None, None, replace(config or TrainConfig(), betas=(0.5, 0.999)), device, callbacks)
     def networks(self, _):
         _no_average(self.config)
         self.pools = ImagePool(self.config.seed), ImagePool(self.config.seed+1)

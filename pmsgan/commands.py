@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['METRICS', 'PAPER_METRICS', 'METHODS', 'DATABASES', 'ORDERS', 'TEMPLATES', 'FILLS', 'STYLES', 'PRESETS', 'FITS',
            'LAYERS', 'RUN_OPTIONS', 'HELD_OUT', 'DEMO_LAYERS', 'count', 'side', 'side_or_native', 'side_or_size',
-           'metric_names', 'method_names', 'seeds', 'one_line', 'check_out', 'say', 'duration', 'run_faces',
-           'add_faces', 'add_train', 'run_options', 'read_run', 'names_digest', 'check_pairs', 'spread',
-           'build_features', 'StopOnSignal', 'Lines', 'progress', 'join_processes', 'training_pairs', 'plan_train',
-           'build_trainer', 'run_train', 'plan_outputs', 'sort_out', 'first_five', 'run_translate', 'save_picture',
-           'add_translate', 'check_file', 'run_evaluate', 'add_evaluate', 'run_database', 'add_database', 'run_align',
-           'add_align', 'method_of', 'in_memory', 'run_compare', 'add_compare', 'demo_pairs', 'measure', 'run_demo',
-           'demo_report', 'finish_demo', 'add_demo', 'build_parser', 'main']
+           'names_among', 'metric_names', 'method_names', 'seeds', 'one_line', 'check_out', 'say', 'duration',
+           'run_faces', 'add_faces', 'add_run_option', 'add_train', 'run_options', 'read_run', 'names_digest',
+           'check_pairs', 'spread', 'build_features', 'StopOnSignal', 'Lines', 'progress', 'join_processes',
+           'training_pairs', 'plan_train', 'build_trainer', 'run_train', 'plan_outputs', 'sort_out', 'first_five',
+           'run_translate', 'save_picture', 'add_translate', 'check_file', 'run_evaluate', 'add_evaluate',
+           'run_database', 'add_database', 'run_align', 'add_align', 'method_of', 'in_memory', 'run_compare',
+           'add_compare', 'demo_pairs', 'measure', 'run_demo', 'demo_report', 'finish_demo', 'add_demo', 'build_parser',
+           'main']
 
 # %% ../nbs/17_commands.ipynb #0cd3c140
 import argparse
@@ -52,25 +53,26 @@ def side_or_size(text:str) -> tuple:
     if len(sides) > 2 or min(sides) < 1: raise argparse.ArgumentTypeError(f"{text}: must be a side or WIDTHxHEIGHT in pixels, such as 256 or 200x250")
     return tuple(sides*(3-len(sides)))
 
-# %% ../nbs/17_commands.ipynb #14a4433a
+# %% ../nbs/17_commands.ipynb #8d1d4f47
 METRICS = ("lpips-alex", "lpips-squeeze", "lpips-vgg", "fsim", "fid", "kid", "ssim", "psnr")
 PAPER_METRICS = METRICS[:5]
 
-def metric_names(text:str) -> tuple:
-    "`evaluate --metrics`: names with commas between"
-    names = tuple(dict.fromkeys(t.strip() for t in text.split(",")))
-    unknown = [n for n in names if n not in METRICS]
-    if unknown: raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'}: must be among {', '.join(METRICS)}")
-    return names
-
 METHODS = ("a", "b", "c", "d", "e", "pix2pix", "unet", "cyclegan")
 
-def method_names(text:str) -> tuple:
-    "`compare --methods`: names with commas between"
+def names_among(text:str, known:tuple) -> tuple:
+    "Names with commas between, each once, all of them known"
     names = tuple(dict.fromkeys(t.strip() for t in text.split(",")))
-    unknown = [n for n in names if n not in METHODS]
-    if unknown: raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'}: must be among {', '.join(METHODS)}")
+    unknown = [n for n in names if n not in known]
+    if unknown: raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'}: must be among {', '.join(known)}")
     return names
+
+def metric_names(text:str) -> tuple:
+    "`--metrics` of `evaluate` and `compare`"
+    return names_among(text, METRICS)
+
+def method_names(text:str) -> tuple:
+    "`compare --methods`"
+    return names_among(text, METHODS)
 
 def seeds(text:str) -> tuple:
     "`compare --seeds`: whole numbers with commas between, each once"
@@ -164,7 +166,13 @@ RUN_OPTIONS = dict(
     flip=(("yes", "no"), "yes", "mirror half of the pairs"),
     seed=(int, 0, "the same seed, the same run"))
 
-# %% ../nbs/17_commands.ipynb #19f44b78
+# %% ../nbs/17_commands.ipynb #1b530b62
+def add_run_option(p, name:str, **more):
+    "One of `RUN_OPTIONS` as an argument"
+    kind, default, words = RUN_OPTIONS[name]
+    how = dict(choices=kind) if isinstance(kind, tuple) else dict(type=kind)
+    p.add_argument("--"+name.replace("_", "-"), **how, **more, help=f"{words} (default: {default})")
+
 def add_train(sub, **common):
     "Arguments of `pmsgan train`"
     p = sub.add_parser("train", help="train a generator on a folder of pairs", **common,
@@ -174,9 +182,7 @@ def add_train(sub, **common):
     p.add_argument("--target", type=Path, help="folder of target pictures, same names")
     p.add_argument("--out", type=Path, required=True, help="folder of the run")
     p.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    for name, (kind, default, words) in RUN_OPTIONS.items():
-        how = dict(choices=kind) if isinstance(kind, tuple) else dict(type=kind)
-        p.add_argument("--"+name.replace("_", "-"), **how, help=f"{words} (default: {default})")
+    for name in RUN_OPTIONS: add_run_option(p, name)
     p.add_argument("--download-weights", action="store_true", help="fetch VGG-19's ImageNet weights when none are found")
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, … (default: %(default)s)")
     p.add_argument("--workers", type=int, default=0, help="processes that load pictures (default: %(default)s)")
@@ -618,7 +624,7 @@ def run_compare(args):
         ratio, low, high = ratio_interval(*(values_of(rows, name, args.metrics[0]) for name in (first, m)))
         say(f"{args.metrics[0]}: {first} / {m} = {ratio:.3f}"+(f" (95 % over seeds: {low:.3f} to {high:.3f})" if low == low else ""))
 
-# %% ../nbs/17_commands.ipynb #022688df
+# %% ../nbs/17_commands.ipynb #a9266e6a
 def add_compare(sub, **common):
     "Arguments of `pmsgan compare`"
     p = sub.add_parser("compare", help="train several methods on the same pairs, with several seeds, and score them", **common,
@@ -631,10 +637,7 @@ def add_compare(sub, **common):
     p.add_argument("--methods", type=method_names, default=("e", "pix2pix"), help=f"some of {', '.join(METHODS)}, with commas between (default: e,pix2pix)")
     p.add_argument("--seeds", type=seeds, default=(0, 1, 2), help="with commas between (default: 0,1,2)")
     p.add_argument("--metrics", type=metric_names, default=("lpips-alex", "fsim"), help="see evaluate (default: lpips-alex,fsim)")
-    for name in ("size", "fit", "steps", "preset", "features", "layers"): # as for `train`
-        kind, default, words = RUN_OPTIONS[name]
-        how = dict(choices=kind) if isinstance(kind, tuple) else dict(type=kind)
-        p.add_argument("--"+name, **how, default=default, help=f"{words} (default: {default})")
+    for name in ("size", "fit", "steps", "preset", "features", "layers"): add_run_option(p, name, default=RUN_OPTIONS[name][1])
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, … (default: %(default)s)")
     p.set_defaults(run=run_compare)
 

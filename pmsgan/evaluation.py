@@ -8,7 +8,7 @@ __all__ = ['METRICS', 'PAPER_METRICS', 'NO_WEIGHTS', 'INCEPTION_FILE', 'INCEPTIO
            'InceptionFeatures', 'kid', 'bootstrap', 'compare_paired', 'get_weights', 'build_metrics', 'check_pictures',
            'batches', 'score', 'Scores', 'evaluate', 'picture_best_worst']
 
-# %% ../nbs/11_evaluation.ipynb #fc4eb95d
+# %% ../nbs/11_evaluation.ipynb #09738611
 import math
 import warnings
 from pathlib import Path
@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from . import __version__
 from .faces import sheet
-from .losses import HUB, LPIPS, WEIGHT_FILES, fetch, find_weights, import_torchvision, locate_weights, weight_folders
+from .losses import HUB, LPIPS, WEIGHT_FILES, check_same_size, fetch, find_weights, import_torchvision, locate_weights, weight_folders
 from .pyramid import match_stems, pick_device, read_image, to_tensor
 from .training import save_json
 
@@ -93,30 +93,25 @@ def import_piq():
     import piq
     return piq
 
-# %% ../nbs/11_evaluation.ipynb #0ef84ac9
-def _same_size(a, b):
-    "ValueError unless both are batches B×3×H×W of one size"
-    if a.shape != b.shape or a.ndim != 4 or a.shape[1] != 3:
-        raise ValueError(f"expected two batches B×3×H×W of the same size, got {tuple(a.shape)} and {tuple(b.shape)}")
-
+# %% ../nbs/11_evaluation.ipynb #c590ec66
 def psnr(
     a, # B×3×H×W in [-1, 1]
     b  # likewise
 ) -> torch.Tensor: # B, decibels; 80 for equal pictures
     "Peak signal-to-noise ratio over all pixels and channels; ValueError when the sizes differ"
-    _same_size(a, b)
+    check_same_size(a, b)
     return import_piq().psnr(levels(a), levels(b), data_range=255, reduction="none").float()
 
-# %% ../nbs/11_evaluation.ipynb #3a48edcc
+# %% ../nbs/11_evaluation.ipynb #d42e83d2
 def ssim(
     a, # B×3×H×W in [-1, 1], at least 11×11
     b  # likewise
 ) -> torch.Tensor: # B, 1 for equal pictures
     "Structural similarity [64] of the luminance: Gaussian window 11, sigma 1.5, no reduction of the size; ValueError when the sizes differ"
-    _same_size(a, b)
+    check_same_size(a, b)
     return import_piq().ssim(luminance(a), luminance(b), data_range=255, downsample=False, reduction="none").float()
 
-# %% ../nbs/11_evaluation.ipynb #dd11cc81
+# %% ../nbs/11_evaluation.ipynb #5f51c8df
 def _reduce_as_reference(y):
     "The reference code's own reduction of B×1×H×W: means of F×F pixels, every F-th of them, F = round(shorter side / 256)"
     f = max(1, int(min(y.shape[-2:])/256+.5))
@@ -130,21 +125,26 @@ def fsim(
     b  # likewise
 ) -> torch.Tensor: # B, 1 for equal pictures
     "Feature similarity [70] of the luminance, without colour, as the reference code computes it; ValueError when the sizes differ"
-    _same_size(a, b)
+    check_same_size(a, b)
     if max(a.shape[-2:]) > 512:
         warnings.warn("FSIM has been compared with its reference code for pictures of up to 512 pixels only", stacklevel=2)
     a, b = (_reduce_as_reference(luminance(x)) for x in (a, b)) # B×1×H/F×W/F
     return import_piq().fsim(a, b, data_range=255, chromatic=False, reduction="none").float()
 
-# %% ../nbs/11_evaluation.ipynb #f4a934ac
+# %% ../nbs/11_evaluation.ipynb #7eb68f71
+def _two_sets(a, b):
+    "Features n×D and m×D in double precision on the CPU; ValueError for another shape, or fewer than two rows"
+    a, b = (torch.as_tensor(f).double().cpu() for f in (a, b))
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(f"expected features n×D and m×D of two pictures or more, got {tuple(a.shape)} and {tuple(b.shape)}")
+    return a, b
+
 def frechet(
     a, # features of one set, n×D
     b  # features of the other, m×D
 ) -> float: # at least 0, up to rounding
     "Fréchet distance [69] of two Gaussians fitted to features, FID where Inception makes them; ValueError for fewer than two rows"
-    a, b = (torch.as_tensor(f).double().cpu() for f in (a, b))
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ValueError(f"expected features n×D and m×D of two pictures or more, got {tuple(a.shape)} and {tuple(b.shape)}")
+    a, b = _two_sets(a, b)
     shift = (a.mean(0)-b.mean(0)).square().sum()
     a, b = ((f-f.mean(0))/math.sqrt(len(f)-1) for f in (a, b)) # n×D, m×D: the covariances are aᵀa and bᵀb
     spread = a.square().sum()+b.square().sum() # their traces
@@ -173,7 +173,7 @@ class InceptionFeatures(nn.Module):
         self.eval().requires_grad_(False)
     def forward(self, x): return self.net(x)[0].flatten(1) # B×2048
 
-# %% ../nbs/11_evaluation.ipynb #e9f33d11
+# %% ../nbs/11_evaluation.ipynb #ecff45c5
 def kid(
     a, # features of one set, n×D
     b, # features of the other, m×D
@@ -182,9 +182,7 @@ def kid(
     seed:int=0
 ) -> float: # 0 on average for equal distributions, so it can be negative
     "Kernel Inception distance: unbiased squared MMD with the kernel (x·y/D + 1)³, a mean over random subsets; ValueError for fewer than two rows"
-    a, b = (torch.as_tensor(f).double().cpu() for f in (a, b))
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ValueError(f"expected features n×D and m×D of two pictures or more, got {tuple(a.shape)} and {tuple(b.shape)}")
+    a, b = _two_sets(a, b)
     k, gen, total = min(subset_size, len(a), len(b)), torch.Generator().manual_seed(seed), 0.
     if k == len(a) == len(b): subsets = 1 # there is but one
     kernel = lambda x, y: (x @ y.T/x.shape[1]+1)**3 # k×k

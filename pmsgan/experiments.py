@@ -211,13 +211,14 @@ def check_comparable(
             if v != (u := of(rows[0])[k]): raise ValueError(f"{rows[0]['method']} seed {rows[0]['seed']} and {r['method']} seed {r['seed']} "
                                                            f"differ in {k} ({u}, {v}): they must not stand in one table")
 
-# %% ../nbs/11b_experiments.ipynb #6b5c849b
+# %% ../nbs/11b_experiments.ipynb #4b66b529
 def _check_folder(out, test):
     "ValueError when a folder has the true pictures of other test pairs, or trials that were judged by them"
     stale = {p.stem for p in (out/"real").glob("*.png")}-{p["name"] for p in test}
     if stale: raise ValueError(f"{out}: made with other test pairs ({', '.join(sorted(stale)[:5])}); choose another folder")
+    wanted = digest(test)
     for path in out.glob("*-seed*/trial.json"):
-        if _read_json(path).get("test") != digest(test):
+        if _read_json(path).get("test") != wanted:
             raise ValueError(f"{path.parent}: made with other test pairs; choose another folder than {out}")
 
 def compare(

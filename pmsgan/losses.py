@@ -6,7 +6,7 @@
 __all__ = ['VGG19_WIDTHS', 'VGG19_RELUS', 'IMAGENET_MEAN', 'IMAGENET_STD', 'HUB', 'WEIGHT_FILES', 'LPIPS_HEADS', 'd_loss',
            'g_adv_loss', 'vgg19_trunk', 'weight_folders', 'find_weights', 'fetch', 'locate_weights', 'load_features',
            'VGG19Features', 'feature_scales', 'perceptual_loss', 'full_loss', 'import_torchvision', 'import_lpips',
-           'LPIPS']
+           'check_same_size', 'LPIPS']
 
 # %% ../nbs/09_losses.ipynb #e4903fa8
 import hashlib
@@ -264,7 +264,13 @@ def import_lpips():
     import lpips
     return lpips
 
-# %% ../nbs/09_losses.ipynb #796f0af0
+# %% ../nbs/09_losses.ipynb #ddb56bd3
+def check_same_size(a, b):
+    "ValueError unless both are batches B×3×H×W of one size"
+    if a.shape != b.shape or a.ndim != 4 or a.shape[1] != 3:
+        raise ValueError(f"expected two batches B×3×H×W of the same size, got {tuple(a.shape)} and {tuple(b.shape)}")
+
+# %% ../nbs/09_losses.ipynb #eff37112
 LPIPS_HEADS = dict(alex="df73285e", squeeze="4a5350f2", vgg="a78928a0") # SHA-256 of version 0.1's files start so
 
 def _load_heads(model, package, net):
@@ -299,6 +305,5 @@ class LPIPS(nn.Module):
         _load_heads(self.model, lpips, net)
         self.eval().requires_grad_(False)
     def forward(self, a, b): # B×3×H×W each
-        if a.shape != b.shape or a.ndim != 4 or a.shape[1] != 3:
-            raise ValueError(f"expected two batches B×3×H×W of the same size, got {tuple(a.shape)} and {tuple(b.shape)}")
+        check_same_size(a, b)
         return self.model(a.float(), b.float()).flatten() # B
