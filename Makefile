@@ -42,8 +42,9 @@ notebooks: $(READY) ## run every chapter and keep its outputs (after changes; th
 	for nb in nbs/[0-9]*.ipynb; do $(BIN)/papermill --no-progress-bar --cwd nbs $$nb $$nb || exit 1; done
 	$(MAKE) clean-notebooks
 
-clean-notebooks: $(READY) ## the package from the notebooks, and the notebooks without metadata
+clean-notebooks: $(READY) ## the package from the notebooks, and the notebooks without metadata and live widgets
 	$(BIN)/nbdev_export
+	$(BIN)/python tests/strip_widgets.py
 	$(BIN)/nbdev_clean
 
 clean: ## remove what these commands made, except runs/

@@ -8,6 +8,7 @@ here = Path(__file__).parent
 config = ConfigParser(delimiters=["="])
 config.read(here / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
+extras = {name: cfg[f"{name}_requirements"].split() for name in ("align", "explore")}
 
 setup(
     name=cfg["lib_name"],
@@ -23,6 +24,6 @@ setup(
     packages=find_packages(include=["pmsgan", "pmsgan.*"]),
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"align": cfg["align_requirements"].split(), "dev": (cfg["dev_requirements"]+" "+cfg["align_requirements"]).split()},
+    extras_require={**extras, "dev": [*cfg["dev_requirements"].split(), *extras["align"], *extras["explore"]]},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
 )

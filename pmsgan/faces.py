@@ -7,9 +7,9 @@ __all__ = ['BLUE', 'ORANGE', 'GREEN', 'GREY', 'STYLES', 'HAIR', 'BEARD', 'GLASSE
            'show', 'canvas', 'box', 'arrow', 'FaceParams', 'sample_params', 'render', 'landmarks', 'Face', 'face',
            'make_pairs', 'make_embedded', 'check_embedded']
 
-# %% ../nbs/00_faces.ipynb #94301b93
+# %% ../nbs/00_faces.ipynb #991535d9
 import hashlib, json, math, os, tempfile
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, reduce
 from multiprocessing import get_context
@@ -114,7 +114,7 @@ def arrow(ax,          # what canvas returned
     halo = dict(fc="white", ec="none", pad=1.5)
     ax.text((x0+x1)/2, (y0+y1)/2, text, ha="center", va="center", fontsize=8, color="#333333", bbox=halo, zorder=3)
 
-# %% ../nbs/00_faces.ipynb #d74c331b
+# %% ../nbs/00_faces.ipynb #e54de29a
 _f32 = np.float32
 def _step(a, b, x):
     t = np.clip((x-a)/(b-a), 0, 1)
@@ -123,48 +123,81 @@ def _step(a, b, x):
 def _bump(x, sx, y=0., sy=1.): return np.exp(-((x/sx)**2+(y/sy)**2))
 def _mix(a, b, t): return a+(b-a)*t
 def _max(arrays): return reduce(np.maximum, arrays)
-def _over(a, b, mask): return a+(b-a)*mask[..., None]
-def _linear(rgb): return ((np.asarray(rgb, _f32)/255)**2.2).astype(_f32)
+def _over(a, b, mask): return a+(b-a)*mask
+def _rgb(*c): return np.array(c, _f32)[..., None, None]          # one colour, 3×1×1
+def _linear(rgb): return ((_rgb(*rgb)/255)**2.2).astype(_f32)
 def _srgb(c): return np.clip(c, 0, 1)**(1/2.2)
-_TABLE = np.random.default_rng(20260101).uniform(-1, 1, 64*64).astype(_f32)
+def _hwc(c): return np.moveaxis(c, 0, -1)                       # as pictures are stored
+def _grey(c): return (c[0]+(c[1]+c[2]))/3
+_TABLE = np.random.default_rng(20260101).uniform(-1, 1, (64, 64)).astype(_f32)
+_RIGHT = np.roll(_TABLE, -1, 1)-_TABLE                          # from each number to its right neighbour
+def _between(q, t):
+    "From the numbers at the places q of the table towards their right neighbours by t"
+    a = _RIGHT.take(q, mode="clip")
+    a *= t
+    a += _TABLE.take(q, mode="clip")
+    return a
+
 def _noise(x, y, k=0):
     "Smooth noise in [-1, 1] at the points (x, y), float32; `k` picks another pattern"
     x, y = x+_f32(17.17*k), y+_f32(5.71*k)
     i, j = np.floor(x), np.floor(y)
     fx, fy = x-i, y-j; fx, fy = fx*fx*(3-2*fx), fy*fy*(3-2*fy)
-    i, j = i.astype(np.int32) & 63, j.astype(np.int32) & 63
-    i1, j, j1 = (i+1) & 63, j*64, ((j+1) & 63)*64
-    a, b, c, d = (np.take(_TABLE, q) for q in (j+i, j+i1, j1+i, j1+i1))
-    a, c = a+(b-a)*fx, c+(d-c)*fx
-    return a+(c-a)*fy
+    q = ((j.astype(np.intp) & 63) << 6)+(i.astype(np.intp) & 63)
+    a, b = _between(q, fx), _between((q+64) & 4095, fx)
+    b -= a                                                      # in place: half of the time would go into new arrays
+    b *= fy
+    a += b
+    return a
 
-# %% ../nbs/00_faces.ipynb #0ebbaa33
+# %% ../nbs/00_faces.ipynb #76ef23de
 def _blur(a, sigma):
-    "Gaussian blur of H×W or H×W×C; `sigma` is a fraction of the width"
+    "Gaussian blur of H×W or C×H×W; `sigma` is a fraction of the width"
     a = a.astype(_f32, copy=False)
-    h, w = a.shape[:2]
+    h, w = a.shape[-2:]
     px = sigma*w
     r = max(1, math.ceil(3*px))
     if px < .2: return a
     if r > 14: return _blur_wide(a, px, r)
     k = np.exp(-.5*(np.arange(-r, r+1)/px)**2)
     k = (k/k.sum()).astype(_f32)
-    for axis, m in ((0, h), (1, w)):
-        pad = [(0, 0)]*a.ndim
-        pad[axis] = (r, r)
-        b = np.pad(a, pad, mode="edge")
-        cut = lambda i: b[i:i+m] if axis == 0 else b[:, i:i+m]
+    for axis, m in ((-2, h), (-1, w)):
+        b = _pad(a, r, axis)
+        cut = lambda i: b[..., i:i+m, :] if axis == -2 else b[..., i:i+m]
         a = cut(r)*k[r]
-        for i in range(r): a += (cut(i)+cut(2*r-i))*k[i]
+        pair = np.empty_like(a)
+        for i in range(r):
+            np.add(cut(i), cut(2*r-i), out=pair)
+            pair *= k[i]
+            a += pair
     return a
 
+def _pad(a, r, axis):
+    "Repeat the border r times along one axis"
+    first, last = np.split(a, [1], axis)[0], np.split(a, [-1], axis)[1]
+    return np.concatenate([np.repeat(first, r, axis), a, np.repeat(last, r, axis)], axis)
+
 def _blur_wide(a, px, r):
-    h, w = a.shape[:2]
-    b = np.pad(a, [(r, r), (r, r)]+[(0, 0)]*(a.ndim-2), mode="edge")
-    H, W = b.shape[:2]
+    h, w = a.shape[-2:]
+    H, W = h+2*r, w+2*r
     g = np.exp(-2*(np.pi*px*np.fft.fftfreq(H))**2)[:, None]*np.exp(-2*(np.pi*px*np.fft.rfftfreq(W))**2)
-    g = g.astype(_f32).reshape(g.shape+(1,)*(a.ndim-2))
-    return np.fft.irfft2(np.fft.rfft2(b, axes=(0, 1))*g, s=(H, W), axes=(0, 1))[r:r+h, r:r+w].astype(_f32)
+    rows = _pad(np.fft.rfft(_pad(a, r, -1)), r, -2)             # the repeated rows need no transform of their own
+    rows = np.fft.ifft(np.fft.fft(rows, axis=-2)*g.astype(_f32), axis=-2)[..., r:r+h, :]
+    return np.fft.irfft(rows, W)[..., r:r+w].astype(_f32)
+
+# %% ../nbs/00_faces.ipynb #30c878d6
+def _span(on):
+    "The slice from the first to the last True of a row or column"
+    i = np.flatnonzero(on)
+    return slice(i[0], i[-1]+1) if len(i) else slice(0, 0)
+
+def _around(on): return ..., _span(on.any(1)), _span(on.any(0))   # the smallest window with all that is True
+def _cut(s, part):
+    "The scene with every field cut by `part`, so that what is small is computed for a small part of the picture alone"
+    return NS(**{k: part(a) if getattr(a, "shape", ())[-2:] == s.u.shape else a for k, a in vars(s).items()})
+
+def _at_window(s, w): return _cut(s, lambda a: a[w])
+def _at_pixels(s, i): return _cut(s, lambda a: a.reshape(a.shape[:-2]+(1, -1)).take(i, axis=-1, mode="clip"))
 
 # %% ../nbs/00_faces.ipynb #c6e5d189
 STYLES = ("sketch", "ink", "anime", "lines")
@@ -301,21 +334,22 @@ def _nose(p, u, v):
     h = out*_bump(u, .085+.03*p.masculine+.05*t*t)+.075*_bump(u, .105, v-nl+.01, .09)
     return h+.10*_bump(w-p.nose_w+.035, .06, v-nl-.035, .07)
 
-# %% ../nbs/00_faces.ipynb #d1f6a48f
+# %% ../nbs/00_faces.ipynb #3ff62e39
 def _grid(p, n):
     "Coordinates of n×n pixels: picture (X, Y), body (bx, by), head (x, y), frontal face (u, v)"
     s = NS(p=p, n=n)
     i = (np.arange(n, dtype=_f32)+_f32(.5))/n
-    s.X, s.Y = np.meshgrid(i, i)
+    s.X, s.Y = i[None], i[:, None]                              # one row and one column: numpy spreads them when they meet
     s.bx, s.by = ((s.X-p.cx)/p.scale).astype(_f32), ((s.Y-p.cy)/p.scale).astype(_f32)
     c, k = math.cos(math.radians(p.roll)), math.sin(math.radians(p.roll))
     s.x, s.y = c*s.bx+k*s.by, c*s.by-k*s.bx
-    dx = dy = _f32(0)
-    for _ in range(3):
-        s.u, s.v, _a = _unproject(p, s.x-dx, s.y-dy)
-        s.hn = _nose(p, s.u, s.v)
-        dx, dy = s.hn*math.sin(math.radians(p.turn)), s.hn*p.nod
-    s.a = _halfwidth(p, s.y)
+    s.u, s.v, s.a = _unproject(p, s.x, s.y)
+    s.hn = _nose(p, s.u, s.v)
+    w = _around(s.hn != 0)                                      # elsewhere nothing stands out, and nothing shifts
+    for _ in range(2):
+        dx, dy = s.hn[w]*math.sin(math.radians(p.turn)), s.hn[w]*p.nod
+        s.u[w], s.v[w], _ = _unproject(p, s.x[w]-dx, s.y[w]-dy)
+        s.hn[w] = _nose(p, s.u[w], s.v[w])
     s.head = (np.abs(s.x) < s.a).astype(_f32)
     return s
 
@@ -331,7 +365,15 @@ def _project(p, u, v):
     c, k = math.cos(roll), math.sin(roll)
     return p.cx+p.scale*(c*x-k*y), p.cy+p.scale*(k*x+c*y)
 
-# %% ../nbs/00_faces.ipynb #65bbfe23
+# %% ../nbs/00_faces.ipynb #417e4794
+def _fold(s):
+    "The fold from nose to mouth: distance, where it is, how deep"
+    p, v, smile = s.p, s.v, max(s.p.smile, 0)
+    fall = np.clip((v-p.nose_len+.05)/(p.mouth_y-p.nose_len+.1), 0, 1.4)**1.2
+    d = np.abs(s.u)-(p.nose_w+.07+(p.mouth_w+.04+.05*smile-p.nose_w)*fall)
+    win = _step(p.nose_len-.1, p.nose_len+.1, v)*(1-_step(p.mouth_y-.14, p.mouth_y+.04, v))
+    return d, win, .006+.016*min(max((p.age-35)/40, 0), 1)+.018*smile
+
 def _relief(s):
     "Height of the face over the bare skull, head units"
     p, u, v, w = s.p, s.u, s.v, np.abs(s.u)
@@ -342,12 +384,7 @@ def _relief(s):
     h -= (.02+.05*old*p.cheek+.02*p.masculine)*_bump(w-.64, .16, v-.82, .24)+.05*_bump(w-.9, .14, v+.45, .3)
     h += .07*_bump(u, .36, v-p.mouth_y+.03, .24)-.022*_bump(u, .042, v-(p.nose_len+.24), .07)          # muzzle, philtrum
     h += .08*_bump(u, .2, v-(p.chin-.17), .13)-.045*_bump(u, .2, v-(p.mouth_y+p.lip_low+.085), .05)    # chin
-    # the fold from nose to mouth: distance, where it is, how deep
-    fall = np.clip((v-p.nose_len+.05)/(p.mouth_y-p.nose_len+.1), 0, 1.4)**1.2
-    d = w-(p.nose_w+.07+(p.mouth_w+.04+.05*smile-p.nose_w)*fall)
-    deep = .006+.016*old+.018*smile
-    win = _step(p.nose_len-.1, p.nose_len+.1, v)*(1-_step(p.mouth_y-.14, p.mouth_y+.04, v))
-    s.fold = d, win, deep
+    d, win, deep = _fold(s)
     return h+win*deep*(1.3*_bump(d-.07, .07)-.9*_bump(d, .022))
 
 def _wrinkles(s):
@@ -360,7 +397,7 @@ def _wrinkles(s):
     bag = _bump(v-.155-.44*(w-p.eye_x)**2, .02)*_bump(w-p.eye_x+.03, .2)
     return -old*(.010*forehead+.007*crow+.014*bag+.012*_bump(w-.075, .018, v+.27, .09))
 
-# %% ../nbs/00_faces.ipynb #e9621ec7
+# %% ../nbs/00_faces.ipynb #12a02aea
 _EYE = ("eye", "iris", "pupil", "catch", "lid", "low", "crease", "eyecol")
 _IRIS = [(74, 46, 28), (96, 66, 36), (92, 100, 62), (84, 120, 138), (86, 122, 165), (120, 128, 132)]
 def _iris_index(p): return int(p.iris*(5.99 if p.skin < .45 else 1.99))
@@ -369,7 +406,7 @@ def _window(s, u, v, r):
     x, y = _project(s.p, u, v)
     r = r*s.p.scale*s.n
     c = lambda t: int(np.clip(t, 0, s.n))
-    return slice(c(y*s.n-r), c(y*s.n+r)+1), slice(c(x*s.n-r), c(x*s.n+r)+1)
+    return ..., slice(c(y*s.n-r), c(y*s.n+r)+1), slice(c(x*s.n-r), c(x*s.n+r)+1)
 
 def _eye(s, side):
     w = _window(s, side*s.p.eye_x, 0, .42)
@@ -377,7 +414,7 @@ def _eye(s, side):
     _eyeball(s.p, e, side)
     for k in _EYE: getattr(s, k)[w] = getattr(e, k)
 
-# %% ../nbs/00_faces.ipynb #dc8147c5
+# %% ../nbs/00_faces.ipynb #6dd528ab
 def _eyeball(p, s, side):
     w = p.eye_w
     P = (s.u*side-p.eye_x)/w
@@ -399,11 +436,11 @@ def _eyeball(p, s, side):
     fold = up-(p.crease+.04)*(.55+.45*arc)-.02
     s.crease = np.minimum(s.crease, np.abs(Q-fold)*w/np.clip(.5+.5*np.cos(P*1.3), .1, 1)+np.where(np.abs(P) < 1.05, 0, 9))
     fibre = _noise(np.arctan2(Q-iy, P-ix)*9, r*1.5, p.seed % 31)
-    col = _mix(_linear((222, 214, 208)), _linear((205, 140, 130)), (_step(.72, 1., np.abs(P))*.6)[..., None])
-    col = col*(.78+.22*np.sqrt(np.clip(1-.8*P*P, 0, 1)))[..., None]
-    iris = _linear(_IRIS[_iris_index(p)])*(.85+.45*fibre+.5*_bump(r-.55, .22))[..., None]*(1-.75*_step(.78, 1., r))[..., None]
-    col = _over(col, iris, 1-_step(.93, 1.05, r))*(1-.97*(1-_step(.38, .48, r)))[..., None]
-    s.eyecol = np.where((inside > 0)[..., None], col*(1-.62*_bump(Q-up, .20))[..., None], s.eyecol)
+    col = _mix(_linear((222, 214, 208)), _linear((205, 140, 130)), _step(.72, 1., np.abs(P))*.6)
+    col = col*(.78+.22*np.sqrt(np.clip(1-.8*P*P, 0, 1)))
+    iris = _linear(_IRIS[_iris_index(p)])*(.85+.45*fibre+.5*_bump(r-.55, .22))*(1-.75*_step(.78, 1., r))
+    col = _over(col, iris, 1-_step(.93, 1.05, r))*(1-.97*(1-_step(.38, .48, r)))
+    s.eyecol = np.where(inside > 0, col*(1-.62*_bump(Q-up, .20)), s.eyecol)
     lx, ly = ix+.16*max(-1., min(1., p.light_az/40)), iy-.17
     s.catch = np.maximum(s.catch, inside*(1-_step(.05, .11, np.hypot(P-lx, Q-ly))))
 
@@ -423,9 +460,18 @@ def _brow(s, side):
     a = np.clip(1.15-q*q, 0, 1)*(.72+.38*hairs+.2*p.brow_thick)*(thick > .002)
     s.brow[w] = np.maximum(s.brow[w], np.clip(a*1.25, 0, 1))
 
-# %% ../nbs/00_faces.ipynb #ff8b434c
+# %% ../nbs/00_faces.ipynb #c3ae4aca
+_MOUTH = ("lips", "gap", "teeth", "toothgap", "parting", "liptop", "lipbot", "lipP", "lipline")
 def _mouth(s):
     "Lips, gap, teeth and their contours; returns the relief of the lips"
+    w = _around((np.abs(s.u) < 1) & (np.abs(s.v-s.p.mouth_y) < .8))
+    m = _at_window(s, w)
+    h = np.zeros_like(s.u)
+    h[w] = _lips(m)
+    for k in _MOUTH: getattr(s, k)[w] = getattr(m, k)
+    return h
+
+def _lips(s):
     p, v = s.p, s.v
     smile = max(p.smile, 0)
     P = s.u/p.mouth_w/(1+.16*smile)
@@ -449,19 +495,22 @@ def _mouth(s):
     h = .05*arc*_bump(v-(top+line)/2, .045)+.075*np.sqrt(arc)*_bump(v-(line+bot)/2, .06)
     return (h-.035*_bump(v-line, .016)*on-.02*_bump(np.abs(P)-1.02, .09, v-line, .035)).astype(_f32)
 
+# %% ../nbs/00_faces.ipynb #2234205f
 def _blank(s):
     "Empty masks and far distances, to be filled by the parts"
     z = lambda c: np.full(s.u.shape, c, _f32)
     s.eye, s.iris, s.pupil, s.catch, s.brow = (z(0) for _ in range(5))
-    s.lid, s.low, s.crease = z(9), z(9), z(9)
-    s.eyecol = np.zeros(s.u.shape+(3,), _f32)
+    s.lips, s.gap, s.teeth, s.lipP, s.lipline = (z(0) for _ in range(5))
+    s.lid, s.low, s.crease, s.parting, s.liptop, s.lipbot = (z(9) for _ in range(6))
+    s.toothgap = np.zeros(s.u.shape, bool)
+    s.eyecol = np.zeros((3,)+s.u.shape, _f32)
     w, p = np.abs(s.u), s.p
     s.wing = np.abs(np.hypot((w-p.nose_w+.015)/.8, s.v-p.nose_len-.035)-.078)      # the crease around the nostril's wing
     s.wing = s.wing+np.where((w > p.nose_w-.02) & (s.v > p.nose_len-.05), 0, 9).astype(_f32)
     nx = w-p.nose_w*.52
     s.nostril = np.clip(1.2*_bump(nx, .05, s.v-p.nose_len-.09+.12*nx, .024), 0, 1)
 
-# %% ../nbs/00_faces.ipynb #7b73f941
+# %% ../nbs/00_faces.ipynb #9d2744d6
 _TONES = [(232, 196, 176), (222, 180, 154), (204, 156, 124), (176, 124, 90), (128, 84, 58), (84, 55, 41)]
 def _along(ramp, t):
     t = min(max(t, 0), .9999)*(len(ramp)-1)
@@ -469,21 +518,21 @@ def _along(ramp, t):
 
 def _skintone(p): return _along(_linear(_TONES), p.skin)
 def _skin(s):
-    "Colour of the bare skin in linear light, H×W×3"
+    "Colour of the bare skin in linear light, 3×H×W"
     p, u, v, w, k = s.p, s.u, s.v, np.abs(s.u), s.p.seed % 61
     base = _skintone(p)
     n1, n2, n3 = _noise(u*2.3, v*2.3, k), _noise(u*7, v*7, k+1), _noise(u*38, v*38, k+2)
     blood = .55*_bump(w-.58, .26, v-.42, .2)+.45*_bump(u, .2, v-p.nose_len+.02, .12)+.2*_bump(u, .25, v-p.chin+.15, .15)
     blood = np.clip((.25+.75*p.ruddy)*(blood+.08*n1+.05), 0, 1)*(1-.5*p.skin)
-    col = base*(1+.035*n1+.03*n2+.055*n3)[..., None]
-    col = col*_mix(np.ones(3, _f32), _linear((205, 110, 95))/_linear((225, 180, 155)), (blood*.8)[..., None])
+    col = base*(1+.035*n1+.03*n2+.055*n3)
+    col = col*_mix(_rgb(1, 1, 1), _linear((205, 110, 95))/_linear((225, 180, 155)), blood*.8)
     ring = (.22*_bump(w-p.eye_x+.05, .24, v-.06, .14)+.10*_bump(w-.3, .2, v+.1, .12))*(.6+.4*p.age/60)
-    col = col*(1-ring[..., None]*np.array([.7, 1, .95], _f32))
+    col = col*(1-ring*_rgb(.7, 1, .95))
     if p.freckles > 0:
         f = np.clip(_noise(u*26, v*26, k+5)-.35, 0, 1)*_bump(w-.3, .42, v-.32, .24)*p.freckles
-        col = col*(1-f[..., None]*np.array([.55, .8, .9], _f32))
+        col = col*(1-f*_rgb(.55, .8, .9))
     spot = np.clip(_noise(u*9, v*9, k+9)-.82, 0, .15)/.15*min(max((p.age-40)/60, 0), .5)
-    return (col*(1-.5*spot[..., None])).astype(_f32)
+    return (col*(1-.5*spot)).astype(_f32)
 
 def _beard(s):
     "Beard hairs and stubble, 0..1"
@@ -614,7 +663,7 @@ def _ears(s):
     if s.covers_ears: s.ear = 0*s.ear
     else: s.hair = s.hair*(1-s.ear)
 
-# %% ../nbs/00_faces.ipynb #33774223
+# %% ../nbs/00_faces.ipynb #3d1755b5
 def _glasses(s):
     p = s.p; s.frame, s.lens = 0*s.u, 0*s.u
     if p.glasses == "none": return
@@ -631,21 +680,22 @@ def _glasses(s):
 
 def _background(s):
     p, X, Y, k = s.p, s.X, s.Y, s.p.seed % 37
-    b = np.array([p.back_r, p.back_g, p.back_b], _f32)**2.2
-    one = np.ones(X.shape+(3,), _f32)
+    b = _rgb(p.back_r, p.back_g, p.back_b)**2.2
     glow = 1+.35*_bump(X-.5-.15*math.copysign(1, p.light_az), .5, Y-.45, .5)-.12*Y
-    if p.back == "studio": return b*one*(.75+.25*glow)[..., None]
-    if p.back == "gradient": return b*one*(.75*glow+.25*_noise(X*2, Y*2, k))[..., None]
+    if p.back == "studio": return b*(.75+.25*glow)
+    if p.back == "gradient": return b*(.75*glow+.25*_noise(X*2, Y*2, k))
     n = [_noise(X*2.2, Y*2.2, k+i)+.6*_noise(X*5, Y*5, k+i+3) for i in range(2)]
     c2 = np.clip(_mix(b, b[[1, 2, 0]], .4)*1.7, 0, .9)
-    col = _over(_over(b*one, c2, _step(-.2, .8, n[0])), b*.35, _step(.0, .9, n[1]))
+    col = _over(_over(b, c2, _step(-.2, .8, n[0])), b*.35, _step(.0, .9, n[1]))
     r = np.random.default_rng(p.seed)
     for _ in range(7):                                          # lamps out of focus
         cx, cy, rad, a = r.uniform(0, 1), r.uniform(0, .7), r.uniform(.03, .09), r.uniform(.02, .2)
-        col = col+((1-_step(rad*.8, rad, np.hypot(X-_f32(cx), Y-_f32(cy))))*_f32(a))[..., None]*c2
+        i, j = _span(np.abs(Y-cy) < 1.01*rad), _span(np.abs(X-cx) < 1.01*rad)
+        disc = 1-_step(rad*.8, rad, np.hypot(X[:, j]-_f32(cx), Y[i]-_f32(cy)))
+        col[:, i, j] += disc*_f32(a)*c2
     return np.clip(col, 0, 1.2).astype(_f32)
 
-# %% ../nbs/00_faces.ipynb #a9d8217e
+# %% ../nbs/00_faces.ipynb #1ee4eec8
 def _body(s):
     "Neck, shoulders, and clothes with their collar"
     p, x, y, k = s.p, np.abs(s.bx), s.by, s.p.seed % 43
@@ -662,38 +712,40 @@ def _body(s):
     s.folds = .6*_noise(s.bx*1.6, y*2.2, k)+.4*_noise(s.bx*4+y*2, y*1.2-s.bx, k+1)
     s.zbody = -.35+.75*np.sqrt(np.clip(1-(x/2.3)**2, 0, 1))*_step(1.3, 2.3, y)+.09*s.folds
     s.zneck = .62*np.sqrt(np.clip(1-(x/(nw+.04))**2, 0, 1))-.42+.022*_bump(x-.16-.2*(1.9-y), .09)*(y > 1)
-    col = np.array([p.cloth_r, p.cloth_g, p.cloth_b], _f32)**2*np.ones(s.u.shape+(3,), _f32)
-    s.collar = 9+0*x
+    col = _rgb(p.cloth_r, p.cloth_g, p.cloth_b)**2
+    s.collar = 9+0*s.u
     if kind in ("shirt", "suit"): col = _shirt(s, x, y, col, kind == "suit")
     elif kind == "crew": s.collar = np.abs(ring(.17, .33)-1.2)*.35
     elif kind == "vneck": s.collar = np.abs(y-2.38+1.05*x)+np.where(x < .8, 0, 9)
     knit = 1-.8*p.stripes*_step(-.1, .1, np.sin((y+.04*s.folds)*38))
-    s.clothcol = np.clip(col*(knit*(1+.10*s.folds))[..., None], 0, 1).astype(_f32)
+    s.clothcol = np.clip(col*(knit*(1+.10*s.folds)), 0, 1).astype(_f32)
 
 def _shirt(s, x, y, col, suit):
     edge = .26+.405*(2.12-y)*2
     flap = (x > .12) & (y < 2.26-.87*x) & (y > 1.90-.62*x) & (s.cloth > 0)
-    white = _mix(col, np.ones(3, _f32)*.75, .8) if suit else col
+    white = _mix(col, _rgb(.75, .75, .75), .8) if suit else col
     if suit:
         tie = .10+.05*(y-1.7)
-        col = np.where(((x > edge) & ~flap)[..., None], col*.35, white)
-        col = np.where(((x < tie) & (y > 1.78))[..., None], s.p.cloth_r*.3*np.array([.9, .25, .2], _f32)+.02, col)
+        col = np.where((x > edge) & ~flap, col*.35, white)
+        col = np.where((x < tie) & (y > 1.78), s.p.cloth_r*.3*_rgb(.9, .25, .2)+.02, col)
         s.collar = np.minimum(np.abs(x-edge), np.where(y > 1.8, np.abs(x-tie), 9))
     s.collar = np.minimum(s.collar, np.where((x > .1) & (x < .8) & (y > 1.5), np.abs(y-2.26+.87*x), 9))
-    return np.where(flap[..., None], white*1.06, col)
+    return np.where(flap, white*1.06, col)
 
-# %% ../nbs/00_faces.ipynb #ee6f8d45
+# %% ../nbs/00_faces.ipynb #826f4f60
 def _scene(p, n):
     "Everything about the face p on n×n points, before any light"
     s = _grid(p, n); _blank(s)
     for side in (-1, 1): _eye(s, side); _brow(s, side)
-    h = _relief(s)+_mouth(s)+_wrinkles(s)
+    c = np.sqrt(np.clip(1-np.abs(s.x/np.maximum(s.a, 1e-3))**2.2, 0, 1))
+    h, w = _mouth(s), _around(c > 0)
+    f = _at_window(s, w)
+    h[w] = _relief(f)+h[w]+_wrinkles(f)
     _beard(s)
     _hair(s)
     _ears(s)
     _body(s)
     _glasses(s)
-    c = np.sqrt(np.clip(1-np.abs(s.x/np.maximum(s.a, 1e-3))**2.2, 0, 1))
     t, q = np.clip(s.y/p.chin, 0, 1), np.clip(-(s.y+.1)/1.45, 0, 1)
     skull = .95*c*np.sqrt(np.clip(1-t**6, 0, 1))*np.sqrt(np.clip(1-q**2.6, 0, 1))*(1-.08*t)
     s.zhead = (skull+(h+.03*s.beard*(1+.6*s.beardtone))*np.clip(c*1.6, 0, 1)).astype(_f32)
@@ -703,11 +755,11 @@ def _scene(p, n):
     s.z = np.maximum(z, np.where(s.hair > .5, np.maximum(s.zhair, s.zhead*s.head)+.05, -9)).astype(_f32)
     return s
 
-# %% ../nbs/00_faces.ipynb #aa70254e
-def _normal(s, z):
-    gy, gx = np.gradient(z, 1/s.n/s.p.scale)
+# %% ../nbs/00_faces.ipynb #94b1d7f3
+def _slopes(s, z): return np.gradient(z, 1/s.n/s.p.scale)
+def _normal(gy, gx):
     k = 1/np.sqrt(gx*gx+gy*gy+1)
-    return -gx*k, -gy*k, k
+    return np.stack([-gx*k, -gy*k, k])
 
 def _shadow(s, L):
     "How far the lamp in direction L is hidden, 0..1; at half resolution, for speed"
@@ -725,8 +777,8 @@ def _light(s):
     az, el = math.radians(p.light_az), math.radians(p.light_el)
     L = s.L = (math.sin(az)*math.cos(el), -math.sin(el), math.cos(az)*math.cos(el))
     head, cloth, ear, neck = (a > .5 for a in (s.head, s.cloth, s.ear, s.neck))
-    both = zip(_normal(s, _blur(s.zhead, .0045)), _normal(s, s.zneck), _normal(s, s.zbody), _normal(s, s.zear))
-    N = s.N = [np.where(cloth & ~head, b, np.where(head, h, np.where(ear, e, np.where(neck, k, b)))) for h, k, b, e in both]
+    both = zip(*(_slopes(s, z) for z in (_blur(s.zhead, .0045), s.zneck, s.zbody, s.zear)))
+    N = s.N = _normal(*(np.where(cloth & ~head, b, np.where(head, h, np.where(ear, e, np.where(neck, k, b)))) for h, k, b, e in both))
     s.shadow, deep = _shadow(s, L), np.maximum(s.z, -.6)
     s.ao = 1/(1+2.4*np.clip(_blur(deep, .012)-deep, 0, 1)+1.3*np.clip(_blur(deep, .045)-deep, 0, 1))
     H = [L[0], L[1], L[2]+1]
@@ -735,8 +787,8 @@ def _light(s):
     dot = lambda A, B: A[0]*B[0]+A[1]*B[1]+A[2]*B[2]
     s.ndl, s.ndh = dot(N, L), np.clip(dot(N, H), 0, 1)
     s.lit = np.clip((s.ndl+.15)/1.15, 0, 1)*(1-.85*s.shadow)
-    M = _normal(s, _blur(s.zhair, .006))
-    gy, gx = np.gradient(_blur(s.strand.psi, .003), 1/s.n/p.scale)
+    M = _normal(*_slopes(s, _blur(s.zhair, .006)))
+    gy, gx = _slopes(s, _blur(s.strand.psi, .003))
     T = [-M[2]*gy, M[2]*gx, M[0]*gy-M[1]*gx]                    # along the strand
     k = 1/np.sqrt(dot(T, T)+1e-6)
     j = .22*s.strand.tone
@@ -744,18 +796,18 @@ def _light(s):
     s.hairlit = np.clip((dot(M, L)+.35)/1.35, 0, 1)*(1-.6*_blur(s.shadow, .01))
     return s
 
-# %% ../nbs/00_faces.ipynb #a4a283df
+# %% ../nbs/00_faces.ipynb #baf5f960
 def _ln(d, w): return np.exp(-(d/w)**2)                        # a soft line where the distance d is small
 def _irradiance(s):
     p = s.p
     sh = s.shadow
     wrap = lambda w: np.clip((s.ndl+w)/(1+w), 0, 1)
-    key = p.key*1.10*np.array([1+.10*p.warmth, 1, 1-.12*p.warmth], _f32)
-    fill = p.fill*.54*np.array([.96, 1, 1.05], _f32)
-    D = np.stack([wrap(.34)*(1-.74*sh), wrap(.14)*(1-.84*sh), wrap(.08)*(1-.87*sh)], -1)
+    key = p.key*1.10*_rgb(1+.10*p.warmth, 1, 1-.12*p.warmth)
+    fill = p.fill*.54*_rgb(.96, 1, 1.05)
+    D = np.stack([wrap(.34)*(1-.74*sh), wrap(.14)*(1-.84*sh), wrap(.08)*(1-.87*sh)])
     up = .78-.22*s.N[1]+.3*np.clip(s.N[1], 0, 1)                # sky above, light thrown back by the shirt below
     rim = p.rim*.35*(1-s.N[2])**3*np.clip(-s.N[0]*math.copysign(1, s.L[0]), 0, 1)
-    E = fill*(s.ao*up)[..., None]**np.array([.75, 1., 1.1], _f32)+key*D*(.35+.65*s.ao)[..., None]+rim[..., None]
+    E = fill*(s.ao*up)**_rgb(.75, 1., 1.1)+key*D*(.35+.65*s.ao)+rim
     return E, key, fill, D
 
 def _lips_and_stubble(s, skin):
@@ -773,29 +825,29 @@ def _shine(s):
     g = .10*(s.ndh**22+s.ndh**70)*wet*(1-.8*s.shadow)*(.9+.2*_noise(s.u*45, s.v*45, 3))*s.p.key*(.8+.5*s.p.skin)
     return g*(1-s.ear)
 
-# %% ../nbs/00_faces.ipynb #bbe0cff4
+# %% ../nbs/00_faces.ipynb #e803db34
 def _facepaint(s):
-    "Skin, eyes, mouth, brows, beard, clothes under the light; linear, H×W×3"
+    "Skin, eyes, mouth, brows, beard, clothes under the light; linear, 3×H×W"
     p = s.p
     E, key, fill, D = _irradiance(s)
-    img = _lips_and_stubble(s, _skin(s))*E+_shine(s)[..., None]
+    img = _lips_and_stubble(s, _skin(s))*E+_shine(s)
     hc = _haircolour(p)
     dim = (1-.65*_ln(s.crease, .016))*(1-.30*_ln(s.low, .02)*(1-s.eye))*(1-.30*_ln(s.wing, .028)*s.head)*(1-.8*s.nostril*s.head)
     dim = dim*(1-.5*s.ear*_ln(s.earline, .03)-.25*s.ear*_step(.0, -.12, s.zear-.12))
-    img = img*dim[..., None]
-    img = _over(img, s.eyecol*(.55*fill+.62*key*np.clip(D[..., :1]+.25, 0, 1)), s.eye)
-    img = _over(img, np.full(3, .95, _f32), s.catch)
+    img = img*dim
+    img = _over(img, s.eyecol*(.55*fill+.62*key*np.clip(D[:1]+.25, 0, 1)), s.eye)
+    img = _over(img, _rgb(.95, .95, .95), s.catch)
     lash = .030*(1.1-.35*p.masculine)
-    img = img*((1-.92*_ln(s.lid, lash))*(1-.35*_ln(s.low, .012)))[..., None]
-    img = img*(1-(.85*_ln(s.parting, .015)*s.head)[..., None]*np.array([.75, .95, .95], _f32))
-    img = _over(img, np.array([.05, .012, .01], _f32), s.gap)
+    img = img*((1-.92*_ln(s.lid, lash))*(1-.35*_ln(s.low, .012)))
+    img = img*(1-.85*_ln(s.parting, .015)*s.head*_rgb(.75, .95, .95))
+    img = _over(img, _rgb(.05, .012, .01), s.gap)
     enamel = (.80-.60*s.lipP**2)*(1-.30*s.toothgap)
-    img = _over(img, E*np.array([.72, .68, .60], _f32)*enamel[..., None], s.teeth)
-    img = _over(img, _mix(hc, _linear((40, 28, 20)), .45)*(.4*fill+.6*key*s.lit[..., None]+.05), s.brow*.85)
+    img = _over(img, E*_rgb(.72, .68, .60)*enamel, s.teeth)
+    img = _over(img, _mix(hc, _linear((40, 28, 20)), .45)*(.4*fill+.6*key*s.lit+.05), s.brow*.85)
     if p.beard != "none":
-        beard = hc*(.9+.6*s.beardtone)[..., None]*(fill*s.ao[..., None]+key*.8*s.lit[..., None])+.02*s.ndh[..., None]**6
+        beard = hc*(.9+.6*s.beardtone)*(fill*s.ao+key*.8*s.lit)+.02*s.ndh**6
         img = _over(img, beard, s.beard)
-    cloth = s.clothcol*(fill*s.ao[..., None]+key*.85*s.lit[..., None])*(1-.45*_ln(s.collar, .02))[..., None]
+    cloth = s.clothcol*(fill*s.ao+key*.85*s.lit)*(1-.45*_ln(s.collar, .02))
     return _over(img, cloth, s.cloth*(1-s.head))
 
 def _hairpaint(s):
@@ -805,16 +857,16 @@ def _hairpaint(s):
     deep = .45+.55*_step(-.02, .16, s.hairsd+.05*S.clump)
     lit = (.42*p.fill+.95*p.key*s.hairlit)*deep*np.exp(.75*S.tone)*(.6+.4*s.ao)
     shine = s.hairspec*(.06+.25*float(hc.mean()))*np.clip(1+1.8*S.tone, 0, 3)*s.hairlit*p.key
-    front = (hc+white[..., None])*lit[..., None]+shine[..., None]*_mix(np.ones(3, _f32), hc/max(float(hc.max()), 1e-3), .5)
-    return front, hc*((.25*p.fill+.25*p.key*s.hairlit)*np.exp(.7*S.tone))[..., None]
+    front = (hc+white)*lit+shine*_mix(_rgb(1, 1, 1), hc/max(float(hc.max()), 1e-3), .5)
+    return front, hc*((.25*p.fill+.25*p.key*s.hairlit)*np.exp(.7*S.tone))
 
-# %% ../nbs/00_faces.ipynb #87d3a095
+# %% ../nbs/00_faces.ipynb #c4e1ecb6
 def _camera(p, img, X, Y):
-    img = img*(p.exposure*(1-1.6*p.vignette*((X-.5)**2+(Y-.5)**2)))[..., None]
+    img = img*(p.exposure*(1-1.6*p.vignette*((X-.5)**2+(Y-.5)**2)))
     img = _blur(np.clip(img, 0, 2), p.blur)
     img = _srgb(img*(1+.22*img)/(1+.45*img)*1.12)
     k = p.seed % 29
-    grain = 1.2*_noise(X*240, Y*240, k)[..., None]+.6*np.stack([_noise(X*200, Y*200, k+i) for i in (1, 2, 3)], -1)
+    grain = 1.2*_noise(X*240, Y*240, k)+.6*np.stack([_noise(X*200, Y*200, k+i) for i in (1, 2, 3)])
     return img+p.sensor*grain
 
 _RIMS = [(28, 24, 24), (70, 44, 26), (76, 76, 84), (30, 34, 60)]   # all darker than skin, or no one could see what to draw
@@ -823,24 +875,29 @@ def _photo(s):
     p = s.p
     hair, back = _hairpaint(s)
     a = _over(_background(s), back, s.backhair)
-    a = _over(a, _facepaint(s), _max([s.skinbody, s.cloth, s.ear, s.head]))
+    person = _max([s.skinbody, s.cloth, s.ear, s.head])
+    i = np.flatnonzero(person)                                  # the wall needs no skin
+    a = a.astype(np.float64).reshape(3, 1, -1)
+    a[..., i] = _over(a[..., i], _facepaint(_at_pixels(s, i)), person.flat[i])
+    a = a.reshape((3,)+person.shape)
     a = _over(a, hair, s.hair)
     if p.glasses != "none":
         streak = s.lens*(.015+.10*_step(.02, .05, np.cos((s.u+s.v*.6)*5+p.seed))*(s.v < .1))
-        a = a*(1-.05*s.lens)[..., None]+.35*p.key*streak[..., None]
-        rim = _linear(_RIMS[p.seed % 4])*(.35+.9*s.lit)[..., None]+.10*s.ndh[..., None]**8
+        a = a*(1-.05*s.lens)+.35*p.key*streak
+        rim = _linear(_RIMS[p.seed % 4])*(.35+.9*s.lit)+.10*s.ndh**8
         a = _over(a, rim, s.frame)
-    return _camera(p, a, s.X, s.Y)
+    return _hwc(_camera(p, a, s.X, s.Y))
 
-def _down(a, k): return a.reshape(a.shape[0]//k, k, a.shape[1]//k, k, *a.shape[2:]).mean((1, 3))
+def _sums(a, r, c): return reduce(np.add, [a[i::r, j::c] for i in range(r) for j in range(c)])   # of blocks of r×c
+def _down(a, k): return _sums(a, k, k)/(k*k)
 def _to8(a): return np.rint(np.clip(a, 0, 1)*255).astype(np.uint8)
 
-# %% ../nbs/00_faces.ipynb #9c2f9fa3
+# %% ../nbs/00_faces.ipynb #6e2353cc
 def _spread(m, w, n):
     "Greatest minus least value within w (a fraction of the picture): bright on the borders of a mask"
     px = max(w*n, .6)
     d, (h, k) = int(px)+1, m.shape
-    a = np.pad(m, d, mode="edge")
+    a = _pad(_pad(m, d, 0), d, 1)
     out = 0
     for e, share in ((d-1, d-px), (d, px-d+1)):                # between two whole numbers of pixels
         near = [a[d+i:d+i+h, d+j:d+j+k] for i, j in ((0, -e), (0, e), (-e, 0), (e, 0))]
@@ -857,22 +914,29 @@ def _visible(s):
     bg = 1-np.clip(hair+face+ear+cloth+body+back, 0, 1)
     return NS(hair=hair, face=face, ear=ear, cloth=cloth, body=body, back=back, bg=bg)
 
-# %% ../nbs/00_faces.ipynb #919c635a
+# %% ../nbs/00_faces.ipynb #488fa182
 def _linework(s, w):
     "All contours with lines w head units wide, 0..1"
     p, V, half = s.p, s.view, w*s.p.scale*.5
-    a, nl = np.abs(s.u), p.nose_len
     edge = _max([_spread(m.astype(_f32), half, s.n) for m in (V.face, V.ear, V.cloth, V.body, V.hair, V.back)])
     edge = _blur(edge, max(half*.7, .4/s.n))
+    i = _around(V.face > 0)
+    on_face = np.zeros(edge.shape)
+    on_face[i] = _facelines(_at_window(s, i), w)*V.face[i]
+    return _max([edge, on_face, .6*_ln(s.earline, w)*V.ear, .7*_ln(s.collar, w)*V.cloth])
+
+def _facelines(s, w):
+    "Lines of the features, on the whole head"
+    p, a, nl = s.p, np.abs(s.u), s.p.nose_len
     under = np.abs(s.v-nl-.105-.02*np.cos(a*20)+.06*a)+np.where(a < p.nose_w*.8, 0, 9)
     shady = (s.v > -.1) & (s.v < nl-.1) & (s.u*math.copysign(1, s.L[0]) < 0)     # the bridge is drawn on its shadow side
     side = np.abs(a-.075-.05*np.clip(s.v/nl, 0, 1))+np.where(shady, 0, 9)
-    d, win, deep = s.fold
+    d, win, deep = _fold(s)
     fold = _ln(d, w*.8)*win*np.clip(deep*22, 0, .6)
     lips = [.5*_ln(s.lipbot, w*.9)*(a < p.mouth_w*.75), .45*_ln(s.liptop, w*.8), _ln(s.parting, w)]
     eyes = [_ln(s.lid, w*1.5), .7*_ln(s.low, w*.8), .6*_ln(s.crease, w*.8)]
     nose = [.9*_ln(s.wing, w), .9*_ln(under, w*1.2), .3*_ln(side, w*1.4)]
-    return _max([edge, _max(lips+eyes+nose+[fold])*V.face, .6*_ln(s.earline, w)*V.ear, .7*_ln(s.collar, w)*V.cloth])
+    return _max(lips+eyes+nose+[fold])
 
 def _hairlight(p): return float(_haircolour(p).mean())**.45     # 0 black .. 1 white, as the eye judges it
 def _features(s):
@@ -891,7 +955,7 @@ def _tone(s):
     e = (p.fill*.55*s.ao+p.key*1.1*s.lit*(.35+.65*s.ao))*p.exposure
     return np.clip(e/1.15, 0, 1)**.75
 
-# %% ../nbs/00_faces.ipynb #509f8a66
+# %% ../nbs/00_faces.ipynb #831dda2d
 def _hairtone(s):
     S, hl = s.strand, _hairlight(s.p)
     shine = .85*s.hairspec*s.hairlit*(.4+.6*np.clip(S.tone+.5, 0, 1))
@@ -902,7 +966,7 @@ def _shading(s):
     p, V, t, hair = s.p, s.view, _tone(s), _hairtone(s)
     k = p.seed % 23
     skin = np.clip(1-1.12*t, 0, 1)*.62+(.08+.34*p.skin)*.55
-    cloth = np.clip((.85-.75*np.clip(s.clothcol.mean(-1), 0, 1)**.4)*(.85+.2*s.folds)+.35*(1-t), 0, 1)
+    cloth = np.clip((.85-.75*np.clip(_grey(s.clothcol), 0, 1)**.4)*(.85+.2*s.folds)+.35*(1-t), 0, 1)
     dark = (V.face+V.ear)*skin+V.body*(skin+.08)+.7*V.cloth*cloth+V.back*np.clip(hair+.12, 0, .95)
     dark = _blur(dark.astype(_f32), .003)*(1-s.hair)+s.hair*hair
     h1, h2 = _noise((s.x+s.y)*44, (s.x-s.y)*4.5, k), _noise((s.x+.45*s.y)*60, (s.y-.4*s.x)*5, k+2)
@@ -918,9 +982,9 @@ def _sketch(s):
     grain = .6*_noise(s.X*210, s.Y*210, 5)+.5*_noise(s.X*90, s.Y*90, 6)
     paper = .925+.012*grain+.01*_noise(s.X*3, s.Y*3, 8)
     g = _blur(paper*(1-.90*np.clip(dark*(1+.22*grain), 0, 1)), .0011)
-    return np.stack([g, g, g], -1)
+    return _hwc(np.broadcast_to(g, (3,)+g.shape))
 
-# %% ../nbs/00_faces.ipynb #8efbcd71
+# %% ../nbs/00_faces.ipynb #0820a4f2
 def _ink(s):
     "Line drawing with filled hair, H×W×3 in 0..1"
     p, V, S = s.p, s.view, s.strand
@@ -930,14 +994,14 @@ def _ink(s):
     hair = np.maximum(1-_step(.30, .42, cut), .95*_step(.32, .5, -S.tone))
     t = _blur(s.lit*(.4+.6*s.ao), .006)
     throat = (1-_step(.015, .06, t))*V.body
-    cloth = (s.clothcol.mean(-1)**.45 < .42)*(1-_step(.80, .88, .6*s.folds+.5*t))
+    cloth = (_grey(s.clothcol)**.45 < .42)*(1-_step(.80, .88, .6*s.folds+.5*t))
     dark = s.hair*hair+V.back*np.maximum(hair, .6*(cut < .6))+V.cloth*cloth+.9*throat
     lip = .75*s.lips*(s.v < s.lipline)*V.face
     dark = _max([dark, .97*_step(.30, .55, _features(s))*(1-s.hair), _step(.25, .7, lines), s.frame, lip])
     g = 1-_step(.2, .8, _blur(np.clip(dark, 0, 1).astype(_f32), .0012))
-    return np.stack([g, g, g], -1)
+    return _hwc(np.broadcast_to(g, (3,)+g.shape))
 
-# %% ../nbs/00_faces.ipynb #4cbbbf2d
+# %% ../nbs/00_faces.ipynb #12f1652b
 def _lineart(s, w=.024):
     "Darkness of the anime's lines, 0..1"
     p, V, S = s.p, s.view, s.strand
@@ -952,46 +1016,46 @@ def _lineart(s, w=.024):
 def _lines(s):
     "The line art, black on white"
     g = 1-.95*_lineart(s)
-    return np.stack([g, g, g], -1)
+    return _hwc(np.broadcast_to(g, (3,)+g.shape))
 _CEL_IRIS = [(96, 60, 36), (122, 82, 44), (104, 124, 70), (86, 140, 160), (86, 132, 196), (120, 134, 150)]
 def _cel_hair(s):
     S, hc = s.strand, np.clip(_srgb(_haircolour(s.p))*1.12+.03, 0, 1)
-    hair = hc*(.68+.32*_step(.30, .36, s.hairlit+.22*S.clump+.1*S.tip))[..., None]
+    hair = hc*(.68+.32*_step(.30, .36, s.hairlit+.22*S.clump+.1*S.tip))
     band = _step(.48, .56, _blur(s.hairspec**1.8*s.hairlit+.14*S.clump+.10*S.tip, .003))
     return hc, _over(hair, np.clip(hc*.55+.48, 0, 1), .75*band)
 
 def _cel_eyes(s, a):
     V = s.view
-    white = np.array([.97, .96, .97], _f32)*(.86+.14*_step(.03, .05, s.lid))[..., None]
+    white = _rgb(.97, .96, .97)*(.86+.14*_step(.03, .05, s.lid))
     a = _over(a, white, s.eye*V.face)
-    iris = _srgb(_linear(_CEL_IRIS[_iris_index(s.p)]))*(.65+.5*_step(-.02, .03, s.v))[..., None]
-    return _over(_over(a, iris, s.iris*V.face), np.full(3, .08, _f32), s.pupil*V.face)
+    iris = _srgb(_linear(_CEL_IRIS[_iris_index(s.p)]))*(.65+.5*_step(-.02, .03, s.v))
+    return _over(_over(a, iris, s.iris*V.face), _rgb(.08, .08, .08), s.pupil*V.face)
 
-# %% ../nbs/00_faces.ipynb #75ed6db6
+# %% ../nbs/00_faces.ipynb #b796873c
 def _anime(s):
     "Flat colour with two tones of shadow and line art, H×W×3 in 0..1"
     p, V = s.p, s.view
     base = np.clip(_srgb(_skintone(p))*1.08+.02, 0, 1)
     lit = _blur(s.lit*(.5+.5*s.ao), .008)
-    shade = np.array([.80, .66, .68], _f32)
-    skin = base*_mix(shade, np.ones(3, _f32), _step(.24, .30, lit)[..., None])
-    skin = _over(skin, np.array([.95, .50, .48], _f32)*base.mean()*1.1, .22*p.ruddy*_bump(np.abs(s.u)-.58, .2, s.v-.42, .11))
+    shade = _rgb(.80, .66, .68)
+    skin = base*_mix(shade, _rgb(1, 1, 1), _step(.24, .30, lit))
+    skin = _over(skin, _rgb(.95, .50, .48)*base.mean()*1.1, .22*p.ruddy*_bump(np.abs(s.u)-.58, .2, s.v-.42, .11))
     hc, hair = _cel_hair(s)
-    cloth = _srgb(_blur(s.clothcol, .001))*(.72+.28*_step(.28, .36, lit+.1*s.folds))[..., None]
-    bg = _mix(np.array([p.back_r, p.back_g, p.back_b], _f32), np.ones(3, _f32), .35)*(1-.06*_step(0, .1, s.Y-.62))[..., None]
+    cloth = _srgb(_blur(s.clothcol, .001))*(.72+.28*_step(.28, .36, lit+.1*s.folds))
+    bg = _mix(_rgb(p.back_r, p.back_g, p.back_b), _rgb(1, 1, 1), .35)*(1-.06*_step(0, .1, s.Y-.62))
     a = _over(bg, hair*.72, V.back)
     a = _over(_over(a, skin, np.clip(V.face+V.ear+V.body, 0, 1)), cloth, V.cloth)
-    a = _over(a, base*np.array([.92, .62, .62], _f32)*(1-.1*p.lipstick), .8*s.lips*V.face)
-    a = _over(_over(a, np.array([.45, .12, .14], _f32), s.gap*V.face), np.full(3, .98, _f32), s.teeth*V.face)
+    a = _over(a, base*_rgb(.92, .62, .62)*(1-.1*p.lipstick), .8*s.lips*V.face)
+    a = _over(_over(a, _rgb(.45, .12, .14), s.gap*V.face), _rgb(.98, .98, .98), s.teeth*V.face)
     a = _cel_eyes(s, a)
     a = _over(a, a*.86, .8*s.stubble*V.face*(1-s.beard))
     a = _over(a, hc*.95, _step(.4, .6, s.beard)*V.face)
     a = _over(_over(a, hc*.75, _step(.4, .6, s.brow)*V.face), hair, s.hair)
     if p.glasses != "none": a = _over(a, a*.93+.06, s.lens*s.head)
-    a = _over(a, np.array([.16, .10, .12], _f32), .95*_lineart(s))
-    return _over(a, np.ones(3, _f32), _step(.3, .6, _blur(s.catch, .001))*V.face)
+    a = _over(a, _rgb(.16, .10, .12), .95*_lineart(s))
+    return _hwc(_over(a, _rgb(1, 1, 1), _step(.3, .6, _blur(s.catch, .001))*V.face))
 
-# %% ../nbs/00_faces.ipynb #9d771cb8
+# %% ../nbs/00_faces.ipynb #a5916d4e
 _DRAW = dict(photo=_photo, sketch=_sketch, ink=_ink, anime=_anime, lines=_lines)
 def _check(p, size, styles):
     for st in styles:
@@ -1006,7 +1070,9 @@ def _shoot(p, size, styles):
     k = max(2, -(-128//size))                                   # samples a side for each pixel: more in small pictures
     s = _light(_scene(p, size*k))
     s.view = _visible(s)
-    return {st: _to8(_down(_DRAW[st](s), k)) for st in styles}, s, k
+    with ThreadPoolExecutor(2) as pool:                         # one scene, several pictures: two at a time
+        images = list(pool.map(lambda st: _to8(_down(_DRAW[st](s), k)), styles))
+    return dict(zip(styles, images)), s, k
 
 def render(params,         # FaceParams, or a seed
            size=256,       # side of the picture, 32 to 512 pixels
@@ -1015,7 +1081,7 @@ def render(params,         # FaceParams, or a seed
     "One picture of one face; ValueError for an unknown style or hair cut, or a size out of range"
     return _shoot(params, size, [style])[0][style]
 
-# %% ../nbs/00_faces.ipynb #c2a86d98
+# %% ../nbs/00_faces.ipynb #e50eabcf
 def landmarks(p,  # FaceParams
              ):   # dict of name to (x, y), fractions of the picture's width and height from its upper left corner
     "Where the features of a face lie; `left` and `right` are the viewer's"
@@ -1036,7 +1102,8 @@ def _masks(s, k):
     m = dict(skin=f+V.ear+V.body, hair=np.maximum(V.hair, V.back), eyes=s.eye*f, brows=s.brow*f,
              lips=np.maximum(s.lips, s.gap)*f, nose=f*(s.hn > .06), beard=s.beard*f, glasses=s.frame,
              clothes=V.cloth, background=V.bg)
-    return {name: _down(np.asarray(a, _f32), k) > .5 for name, a in m.items()}
+    share = lambda a: _sums(_sums(np.asarray(a, _f32), 1, k), k, 1)/(k*k)
+    return {name: share(a) > .5 for name, a in m.items()}
 
 class Face(NamedTuple):
     "One face: `images` (style to H×W×3 uint8), `landmarks` (name to (x, y) in 0..1), `masks` (name to H×W bool), `params`"

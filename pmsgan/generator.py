@@ -145,7 +145,7 @@ class Translation(NamedTuple):
     y3:torch.Tensor = None  # RGB3, B×3×⌈H/4⌉×⌈W/4⌉; None with one stage
     trace:dict = None       # every intermediate by its paper name, when asked for
 
-# %% ../nbs/07_generator.ipynb #5bb2127d
+# %% ../nbs/07_generator.ipynb #611a79ad
 class Generator(nn.Module):
     "PMSGAN's generator (Fig. 2): B×3×H×W in [-1, 1] to a `Translation`; ValueError for another shape"
     def __init__(self, config:GeneratorConfig=None): # None: the preset paper
@@ -163,20 +163,25 @@ class Generator(nn.Module):
         if c.init == "scaled":
             with torch.no_grad():
                 for head in [*self.heads, *([self.mssa.out] if self.mssa else [])]: head.weight.mul_(.1)
+    def through(self,
+        xs, # x, x2, x3: B×3 at H×W, H/2×W/2, H/4×W/4; sides divisible by 4
+        note=_pass, # called with the paper's name and each tensor; what it returns goes on in its place
+        es=None # E1, E2, E3 where they are known: the encoders are spared, `note` is not asked about them, and `xs` may be None
+    ) -> list: # the images of stages 1, 2, 3
+        "Everything between the pyramid and the images, open to whoever wants to look or to intervene"
+        if es is None: es = encode(xs, self.encoders, self.effs, note)
+        ds, rgbs = decode(es, self.csasps, self.dffs, self.decoders, self.heads, note)
+        y = rgbs[0]
+        if self.mssa: y = torch.tanh(self.mssa.refine(ds[0], note("mask", self.mssa.mask(*rgbs))))
+        return [note("y", y), *rgbs[1:]] # B×3 at H×W, H/2×W/2, H/4×W/4
     def forward(self,
         x, # B×3×H×W in [-1, 1]; sides not divisible by 4 are padded by repeating the last row and column, and the results cropped back
         trace:bool=False # also hand out every intermediate, at the padded size
     ) -> Translation:
         _check_input(x)
         seen = {}
-        def note(name, t):
-            if trace: seen[name] = t
-            return t
-        es = encode(pyramid(_pad(x)), self.encoders, self.effs, note)
-        ds, rgbs = decode(es, self.csasps, self.dffs, self.decoders, self.heads, note)
-        y = rgbs[0]
-        if self.mssa: y = torch.tanh(self.mssa.refine(ds[0], note("mask", self.mssa.mask(*rgbs))))
-        images = _crop([note("y", y), *rgbs[1:]], *x.shape[-2:]) # B×3 at H×W, ⌈H/2⌉×⌈W/2⌉, ⌈H/4⌉×⌈W/4⌉
+        note = (lambda name, t: seen.setdefault(name, t)) if trace else _pass # puts it down, hands it on
+        images = _crop(self.through(pyramid(_pad(x)), note), *x.shape[-2:]) # B×3 at H×W, ⌈H/2⌉×⌈W/2⌉, ⌈H/4⌉×⌈W/4⌉
         return Translation(*images, *[None]*(3-len(images)), seen if trace else None)
 
 # %% ../nbs/07_generator.ipynb #a3a1a317

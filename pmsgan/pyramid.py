@@ -39,15 +39,22 @@ def to_rgb(
         im = Image.alpha_composite(Image.new("RGBA", im.size, "white"), im)
     return im.convert("RGB")
 
-# %% ../nbs/01_pyramid.ipynb #ea07056f
+# %% ../nbs/01_pyramid.ipynb #c058510b
 def read_image(
-    path # a picture file; of several frames the first
+    file, # path of a picture, or an open binary file; of several frames the first
+    longest:int=0, # scale down until no side is longer than this, pixels; 0: as it is
+    name:str=None # what errors call it; None: its path
 ) -> Image.Image: # 8-bit RGB, upright
     "Reads a picture as upright 8-bit RGB; FileNotFoundError or ValueError name the file and the remedy"
-    path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f"{path}: no such picture; check the path")
+    is_path = isinstance(file, (str, os.PathLike))
+    path = name or (Path(file) if is_path else "picture")
+    if is_path and not Path(file).is_file(): raise FileNotFoundError(f"{path}: no such picture; check the path")
     try:
-        with Image.open(path) as im: return to_rgb(ImageOps.exif_transpose(im))
+        with Image.open(file) as im:
+            if longest: im.draft(None, (longest, longest)) # a large JPEG is decoded at 1/2, 1/4 or 1/8, many times faster
+            im = to_rgb(ImageOps.exif_transpose(im))
+        if longest: im.thumbnail((longest, longest), reducing_gap=2)
+        return im
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not a picture that Pillow can read; convert it to PNG or JPEG, or remove it") from None
     except Image.DecompressionBombError:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from make_readme import readme
+from strip_widgets import LIVE, strip
 
 CHAPTERS = sorted((ROOT/"nbs").glob("[0-9][0-9]*_*.ipynb"))
 NOTEBOOKS = [*CHAPTERS, ROOT/"nbs"/"index.ipynb"]
@@ -61,7 +62,14 @@ def test_outputs(path):
     for c in cells(path, "code"):
         for o in c["outputs"]:
             assert o["output_type"] != "error", source(c)
+            assert LIVE not in o.get("data", ()), f"a live widget is stored, which shows nothing without its kernel; run `make clean-notebooks`: {source(c)}"
             assert o.get("name") != "stderr", f"a warning is stored: {''.join(o.get('text', ''))[:300]}"
+
+def test_live_widgets_are_stripped():
+    still, live = {"data": {"image/png": "…", "text/plain": "…"}}, {"data": {LIVE: {}, "image/png": "…"}}
+    notebook = {"cells": [{"cell_type": "markdown"}, {"cell_type": "code", "outputs": [still, live, {"name": "stdout"}]}]}
+    assert strip(notebook) and not strip(notebook)
+    assert notebook["cells"][1]["outputs"][1] == {"data": {"image/png": "…"}} and len(still["data"]) == 2
 
 @each_chapter
 def test_form(path):

@@ -1,0 +1,252 @@
+"""The widgets as a person meets them: Chromium opens the notebooks in JupyterLab, and the standalone page.
+
+One server and one browser serve all tests. A test opens a notebook once and asserts everything about it; `moved` says which
+panes of an explorer changed their picture."""
+import importlib.util
+import io
+import shutil
+import sys
+from functools import partial
+
+import browser
+import nbformat
+import numpy as np
+import pytest
+from browser import changing, drag, drop_file, labelled, notebook, paste, press, screenshot_array, settled, standalone, until, watched
+from conftest import PMSGAN, ROOT
+from PIL import Image
+
+pytestmark = pytest.mark.browser
+MISSING = ("needs Chromium or Chrome (Debian: apt-get install chromium; any other: PMSGAN_CHROMIUM=path) "
+           "and playwright (pip install -e '.[dev]')")
+
+@pytest.fixture(scope="module")
+def chromium():
+    "The browser"
+    if not importlib.util.find_spec("playwright") or not (path := browser.chromium_path()): pytest.skip(MISSING)
+    with browser.chromium(path) as context: yield context
+
+@pytest.fixture(scope="module")
+def lab(chromium, tmp_path_factory):
+    "JupyterLab over a copy of the course, with the data where the notebooks look for them"
+    course = tmp_path_factory.mktemp("lab")/"course"
+    for name in ("nbs", "data"): shutil.copytree(ROOT/name, course/name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    with browser.jupyterlab(course) as server: yield server
+
+@pytest.fixture(scope="module")
+def opened(chromium, lab):
+    "opened(path): a notebook after all of its cells have run"
+    return partial(notebook, chromium, lab)
+
+def write(folder, name, *sources):
+    "A notebook of these cells"
+    kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+    nbformat.write(nbformat.v4.new_notebook(metadata=kernel, cells=[nbformat.v4.new_code_cell(s) for s in sources]), folder/name)
+    return f"{folder.name}/{name}"
+
+def pictures(explorer): return explorer.locator(".pmsgan-frame img").evaluate_all("all => all.map(i => i.src)")
+def sentence_of(explorer): return explorer.locator(".pmsgan-said").first.text_content().strip()
+
+def find(page, label):
+    "The explorer with this label, brought into view (JupyterLab keeps only what is near the view in the page), its pictures loaded"
+    found = page.locator(f".pmsgan-explorer.pmsgan-{label}").first
+    content = "window.jupyterapp?.shell.currentWidget.content"
+    for i in range(page.evaluate(f"{content}?.widgets.length ?? 0")):
+        if found.count(): break
+        page.evaluate(f"{content}.scrollToItem({i}, 'start')")
+        page.wait_for_timeout(30)
+    found.wait_for()
+    found.scroll_into_view_if_needed()
+    loaded = "all => all.length > 0 && all.every(i => i.complete && i.naturalWidth)"
+    until(lambda: found.locator(".pmsgan-frame img").evaluate_all(loaded), what=f"pictures of {label}")
+    return found
+
+def moved(explorer, act, *args, seconds=15, **kwargs):
+    "Calls act(...); the names of the panes whose pictures changed, once they have come to rest"
+    names = lambda: explorer.locator(".pmsgan-pane figcaption").all_text_contents()
+    before = dict(zip(names(), pictures(explorer)))
+    act(*args, **kwargs)
+    until(lambda: pictures(explorer) != list(before.values()), seconds, f"no picture changed ({sentence_of(explorer)!r})")
+    settled(explorer, pictures)
+    return [n for n, src in zip(names(), pictures(explorer)) if before.get(n) != src]
+
+def refused(explorer, act, *args, seconds=15):
+    "Calls act(...), which must lead to a sentence and leave the pictures as they are; the sentence"
+    before = pictures(explorer)
+    with changing(explorer, sentence_of, seconds) as seen: act(*args)
+    assert pictures(explorer) == before and "Traceback" not in seen.after
+    return seen.after
+
+def control(explorer, name): return explorer.locator(f".pmsgan-control-{name}").locator("[role=slider], select, input, button").first
+
+def turn(explorer, name, key="ArrowRight", times=1): press(control(explorer, name), key, times)
+
+def choose(explorer, name, option): control(explorer, name).select_option(label=option)
+
+def test_cell_that_raises(opened, lab):
+    path = write(lab.folder/"nbs", "raises.ipynb", "1/0")
+    with pytest.raises(AssertionError, match="ZeroDivisionError"), opened(path): pass
+
+def test_callback_that_raises(opened, lab):
+    "JupyterLab shows such a traceback in its log only"
+    path = write(lab.folder/"nbs", "callback.ipynb", "import ipywidgets as W\nb = W.Button(description='go')\nb.on_click(lambda _: 1/0)\nb")
+    with pytest.raises(AssertionError, match="ZeroDivisionError"), opened(path) as page:
+        labelled(page, "go").click()
+        until(lambda: page.title() and page.problems)
+
+@pytest.mark.parametrize("what,message", [
+    ("setTimeout(() => { throw new Error('mine') })", "error on the page: mine"),
+    ("console.error('mine')", "console: mine"),
+    ("fetch('https://example.com/a').catch(() => 0)", "a request to https://example.com/a")])
+def test_page_that_errs(chromium, what, message):
+    with pytest.raises(AssertionError, match=message), watched(chromium, "about:blank") as page:
+        page.evaluate(what)
+        page.wait_for_timeout(100)
+
+def tagged():
+    "The sources of the cells that are tagged explorer, in the chapters before the explorer's own"
+    cells = [c for p in sorted((ROOT/"nbs").glob("[01]*_*.ipynb")) if p.name < "14" for c in nbformat.read(p, 4).cells]
+    return [c.source for c in cells if "explorer" in c.metadata.get("tags", ())]
+
+SMALL = { # label -> what is moved, and how many panes must change at least
+    "eff": {"row": 3, "strength": 3}, "csasp": {"rate": 2, "source": 1}, "dff": {"shift": 4, "lift": 2},
+    "mssa": {"rgb1": 4, "temperature": 2}, "generator": {"blocks": 2, "column": 2}, "training-steps": {"step": 4}}
+
+def test_small_explorers(opened, lab):
+    "Those of chapters 03 to 07 and 10, in one notebook"
+    sources = tagged()
+    assert len(sources) == 2*len(SMALL)
+    with opened(write(lab.folder/"nbs", "small.ipynb", *sources)) as page:
+        for label, controls in SMALL.items():
+            explorer = find(page, label)
+            before = screenshot_array(explorer)
+            for name, panes in controls.items(): assert len(moved(explorer, turn, explorer, name, "ArrowLeft")) >= panes, (label, name)
+            assert (screenshot_array(explorer) != before).any()
+        explorer = find(page, "generator")
+        moved(explorer, choose, explorer, "table-II", "(a) one stage")
+        assert "one stage" in refused(explorer, choose, explorer, "output", "y2")
+
+def text_of(explorer): return explorer.locator(".pmsgan-text").first.text_content().strip()
+
+def picture_file(size, kind="png", color=(200, 30, 30)):
+    out = io.BytesIO()
+    Image.new("RGB", size, color).save(out, kind)
+    return out.getvalue()
+
+def test_stages(opened, lab):
+    with opened("nbs/14_explorer.ipynb") as page:
+        explorer = find(page, "stages")
+        untouched = settled(explorer, pictures, quiet=1.5)
+        final, intake = explorer.locator('[data-name="final"] img'), explorer.locator(".pmsgan-intake")
+        before = screenshot_array(final)
+        assert {"source", "stage 3", "stage 2", "final", "target"} <= set(moved(explorer, turn, explorer, "face"))
+        assert np.abs(screenshot_array(final).astype(int)-before).mean() > 2
+        moved(explorer, turn, explorer, "face", "ArrowLeft")
+        assert (screenshot_array(final) == before).all() and len(untouched) == len(pictures(explorer))
+        moved(explorer, drag, control(explorer, "face"), 40) # by mouse
+        explorer.locator(".jupyter-widget-Collapse-header, .lm-AccordionPanel-title").first.click() # the face's parameters
+        assert "final" in moved(explorer, turn, explorer, "smile", times=5)
+        zoom = lambda: explorer.locator(".pmsgan-frame img").evaluate_all("all => all.map(i => i.style.transform)")
+        with changing(explorer, lambda _: zoom()) as seen: press(explorer.locator(".pmsgan-panes"), "+", 2)
+        assert len(set(settled(explorer, lambda _: zoom()))) == 1, "every pane is zoomed alike"
+        press(explorer.locator(".pmsgan-panes"), "0")
+        moved(explorer, choose, explorer, "difference", explorer.locator(".pmsgan-control-difference option").nth(1).text_content())
+        for data, name in ((b"hello", "notes.txt"), (picture_file((1, 1)), "dot.png"), (picture_file((64, 64))[:90], "cut.png")):
+            assert name.partition(".")[0] in refused(explorer, drop_file, intake, name, data, "image/png") or name == "dot.png"
+        assert "target" not in moved(explorer, drop_file, intake, "portrait.png", (ROOT/"data"/"portrait.png").read_bytes(), "image/png")
+        assert not explorer.locator('[data-name="target"]').count(), "a picture of one's own has no target"
+        moved(explorer, drop_file, intake, "large.jpg", picture_file((6000, 4000), "jpeg"), "image/jpeg", seconds=30)
+        assert "face" in text_of(explorer), "that there is no face in it is said"
+        moved(explorer, paste, intake, picture_file((90, 120)))
+        explorer.get_by_role("button", name="Camera").click()
+        shot = explorer.get_by_role("button", name="Take the picture")
+        moved(explorer, shot.click)
+
+def test_refused_checkpoints(opened, lab):
+    source = """from pmsgan.explorer import Scene, StageExplorer
+StageExplorer(Scene(size=64))"""
+    other = lab.folder/"nbs"/"other.safetensors"
+    other.write_bytes(b"hello")
+    with opened(write(lab.folder/"nbs", "checkpoints.ipynb", *source.splitlines())) as page:
+        explorer = find(page, "stages")
+        explorer.locator(".jupyter-widget-Collapse-header, .lm-AccordionPanel-title").nth(1).click()
+        path = control(explorer, "checkpoint-path")
+        before = path.input_value()
+        def enter(text):
+            path.fill(text)
+            path.press("Enter")
+        for text in ("nowhere.safetensors", "other.safetensors", "../data/portrait.png"):
+            assert text.split("/")[-1] in refused(explorer, enter, text)
+            until(lambda: path.input_value() == before, what="the old path")
+
+def test_attention(opened):
+    with opened("nbs/14b_attention.ipynb") as page:
+        explorer = find(page, "attention")
+        for what, panes in {"channel attention": 8, "fusion gates": 6, "tensors": 16, "a pixel": 7, "masks": 10}.items():
+            moved(explorer, choose, explorer, "look-at", what)
+            assert explorer.locator(".pmsgan-pane").count() == panes, what
+        before = screenshot_array(explorer)
+        assert {"mask on x", "D1"} <= set(moved(explorer, turn, explorer, "channel"))
+        assert (screenshot_array(explorer) != before).any()
+        moved(explorer, choose, explorer, "look-at", "a pixel")
+        frame = explorer.locator(".pmsgan-frame").first
+        box = frame.bounding_box()
+        assert "|∂y/∂x|" in moved(explorer, frame.click, position={"x": box["width"]*.5, "y": box["height"]*.7})
+        assert text_of(explorer).startswith("Pixel (64, 89)")
+        moved(explorer, press, explorer.locator(".pmsgan-panes"), "ArrowRight")
+        assert text_of(explorer).startswith("Pixel (65, 89)")
+        assert {"x", "y"} <= set(moved(explorer, turn, explorer, "face"))
+        assert "notes.txt" in refused(explorer, drop_file, explorer.locator(".pmsgan-intake"), "notes.txt", b"hello", "text/plain")
+
+LIVE = """from pmsgan.faces import face
+from pmsgan.generator import GeneratorConfig
+from pmsgan.live import TrainingExplorer
+from pmsgan.losses import VGG19Features
+from pmsgan.pyramid import to_tensor
+from pmsgan.training import TrainConfig, Trainer
+pairs = [dict(source=to_tensor(f.images["photo"]), target=to_tensor(f.images["sketch"]), name=str(i)) for i in range(4) for f in [face(i, 32)]]
+config = TrainConfig(steps=100_000, size=32)
+trainer = Trainer(pairs, VGG19Features(("relu1_1", "relu2_1"), random=True), GeneratorConfig.preset("tiny"), config, "cpu")
+explorer = TrainingExplorer(trainer)
+explorer"""
+
+def test_training(opened, lab):
+    "Start, Stop and Resume, and looking back while it goes on"
+    with opened(write(lab.folder/"nbs", "live.ipynb", LIVE, "explorer.close()")) as page: pass
+    with opened(write(lab.folder/"nbs", "live.ipynb", LIVE)) as page:
+        explorer = find(page, "training")
+        status, button = explorer.locator(".pmsgan-status"), lambda name: explorer.get_by_role("button", name=name, exact=True)
+        says = lambda l: l.text_content()
+        moved(explorer, button("Start").click, seconds=30)
+        with changing(explorer, pictures): pass # by itself
+        assert "training" in says(status)
+        turn(explorer, "step", "ArrowLeft")
+        until(lambda: not control(explorer, "follow").is_checked(), what="follow is unchecked")
+        there = settled(explorer, text_of)
+        page.wait_for_timeout(1500)
+        assert text_of(explorer) == there and "training" in says(status), "it goes on while we look back"
+        with changing(status, says): button("Stop").click()
+        until(lambda: "stopped after step" in says(status), what="stopped")
+        stopped = settled(status, says, quiet=1)
+        with changing(explorer, pictures): control(explorer, "full").click()
+        with changing(status, says): button("Resume").click()
+        control(explorer, "follow").click()
+        with changing(explorer, pictures): pass
+        assert "training" in says(status) != stopped
+        with changing(status, says): button("Stop").click()
+
+def test_standalone_page(chromium, run, tmp_path):
+    "`pmsgan explore` with all of its tabs"
+    with standalone([PMSGAN, "explore", "--run", run], tmp_path) as url, watched(chromium, url) as page:
+        page.get_by_role("tab").first.wait_for(timeout=60_000)
+        names = page.get_by_role("tab").all_text_contents()
+        assert names == ["Stages", "Attention", "Switchboard", "Training"]
+        for n, (name, label) in enumerate(zip(names, ("stages", "attention", "switchboard", "training")), 1):
+            page.get_by_role("tab", name=name).click()
+            explorer = find(page, label)
+            assert page.locator(".pmsgan-explorer").count() == n, "what is not looked at is not drawn"
+            before = screenshot_array(explorer)
+            if label == "training": turn(explorer, "step", "ArrowLeft")
+            else: moved(explorer, turn, explorer, "face")
+            settled(explorer, pictures)
+            assert (screenshot_array(explorer) != before).any()
