@@ -11,7 +11,7 @@ TORCH = $(filter torch>% torchvision%,$(shell sed -n 's/^requirements *= *//p' s
 quoted = $(foreach word,$(1),'$(word)')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab readme notebooks clean-notebooks clean
+.PHONY: help demo test lab explore readme notebooks screenshots clean-notebooks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -35,12 +35,18 @@ test: $(READY) ## the tests inside the notebooks, then the notebooks themselves 
 lab: $(READY) ## JupyterLab with the course
 	$(BIN)/jupyter lab --notebook-dir nbs $(ARGS)
 
+explore: $(READY) ## the explorer on a local page, with the generator in the box
+	$(BIN)/pmsgan explore $(ARGS)
+
 readme: $(READY) ## README.md from nbs/index.ipynb
 	$(BIN)/python tests/make_readme.py
 
 notebooks: $(READY) ## run every chapter and keep its outputs (after changes; then look at them)
 	for nb in nbs/[0-9]*.ipynb; do $(BIN)/papermill --no-progress-bar --cwd nbs $$nb $$nb || exit 1; done
 	$(MAKE) clean-notebooks
+
+screenshots: $(READY) ## of the explorers, into nbs/images (needs Chromium; after changes of how they look)
+	$(BIN)/python tests/screenshots.py
 
 clean-notebooks: $(READY) ## the package from the notebooks, and the notebooks without metadata and live widgets
 	$(BIN)/nbdev_export

@@ -8,9 +8,10 @@ __all__ = ['PAGE', 'LOOK_AT', 'CELLS', 'heat', 'signed', 'hues', 'overlay', 'bar
            'tensor_stats', 'pages', 'tensor_view', 'radius', 'bring_back', 'Influence', 'Dependence', 'with_radii',
            'pixel_view', 'Look', 'look_view', 'AttentionExplorer']
 
-# %% ../nbs/14b_attention.ipynb #909aa4ab
+# %% ../nbs/14b_attention.ipynb #004ed1e9
 import colorsys
 import math
+import threading
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,16 +71,15 @@ def overlay(
     t = ((a-a.min())/max(a.max()-a.min(), 1e-12))[..., None]
     return ((1-t)*picture.mean(2, keepdims=True)+t*_SIGNED[2]).round().astype(np.uint8)
 
-# %% ../nbs/14b_attention.ipynb #9ee09a5c
+# %% ../nbs/14b_attention.ipynb #1cf951b7
 def bars(
     values, # amounts, one a bar
     colors, # one a bar: three numbers, or "#RRGGBB"
     top:float=1., # the amount of a full bar
-    size:int=192, # side of the picture, pixels
     labels=() # under the bars
-) -> np.ndarray: # size×size×3, uint8
+) -> np.ndarray: # 192×192×3, uint8
     "Vertical bars on white, with grey lines at a half and the whole of `top`"
-    foot = 16 if len(labels) else 0
+    size, foot = 192, 16 if len(labels) else 0
     im = Image.new("RGB", (size, size), "white")
     d = ImageDraw.Draw(im)
     tall = size-foot-2
@@ -91,7 +91,7 @@ def bars(
         h = round(tall*min(max(float(v)/max(top, 1e-12), 0), 1))
         if h: d.rectangle([x0, tall-h, x1, tall], fill=color)
     d.line([(0, tall+1), (size, tall+1)], fill=(90, 90, 90))
-    font = ImageFont.load_default(10)
+    font = ImageFont.load_default(13)
     for i, text in enumerate(labels): d.text(((edges[i]+edges[i+1])/2, size-2), str(text), fill=(40, 40, 40), font=font, anchor="ms")
     return np.asarray(im)
 
@@ -122,7 +122,7 @@ def remask(
     "y with another mask, everything before it as it was (III-A.4)"
     return torch.tanh(generator.mssa.refine(trace["D1"], mask))
 
-# %% ../nbs/14b_attention.ipynb #d36b8a7a
+# %% ../nbs/14b_attention.ipynb #932c0377
 @torch.no_grad()
 def mask_view(
     generator,
@@ -139,14 +139,16 @@ def mask_view(
     mean, wins = p.mean((1, 2)), torch.bincount(p.argmax(0).flatten(), minlength=n)/p[0].numel()
     order = mean.argsort(descending=True).tolist()
     c = order[0] if channel is None else min(max(channel, 0), n-1)
-    after, top = m*d+d, float((m*d+d)[c].abs().max())
+    before, after = d[c], m[c]*d[c]+d[c] # H×W
+    top = float(after.abs().quantile(.99)) # a few strong pixels at the border would make all others pale
     even = remask(generator, trace, even_mask(trace["mask"]))
     change = (even-trace["y"])[0].abs().mean(0)/2 # H×W, fractions of the range
+    labels = [i if i % max(1, n//6) == 0 else "" for i in range(n)]
     panes = [Pane("x", x), Pane("y", y), Pane("who wins", colors[p.argmax(0).cpu().numpy()], f"{int((wins > 0).sum())} of {n} channels"),
-             Pane("mean share", bars(mean, colors, float(mean.max()), labels=range(n) if n <= 16 else ()), f"up to {mean.max():.2f}; even {1/n:.2f}"),
+             Pane("mean share", bars(mean, colors, float(mean.max()), labels), f"up to {mean.max():.2f}; even {1/n:.2f}"),
              Pane("entropy", heat(h, 0, math.log2(n)), f"{h.mean():.2f} of {math.log2(n):.2f} bits"),
-             Pane("mask on x", overlay(m[c], x), f"{c}: {m[c].min():.1g} to {m[c].max():.2g}"),
-             Pane("D1", signed(d[c], top), f"channel {c}, before"), Pane("M·D1 + D1", signed(after[c], top), f"channel {c}, after"),
+             Pane("mask on x", overlay(m[c], x), f"channel {c}\n{m[c].min():.1g} to {m[c].max():.2g}"),
+             Pane("D1", signed(before, top), f"channel {c}, before"), Pane("M·D1 + D1", signed(after, top), f"channel {c}, after"),
              Pane("y, even mask", to_image(even[0]), f"L1 to y {change.mean():.4f}"),
              Pane("difference", heat(change, 0), f"up to {change.max():.3f}")]
     row, col = (min(int(v), s-1) for v, s in zip(pixel, h.shape))
@@ -249,7 +251,7 @@ def fusion_view(
     sizes = ", ".join(f"{k} {100*v:.0f} %" for k, v in ratio.items())
     return View(panes, f"Size of what the gate added, |added| / |base|: {sizes}.\nMaps: mean |value| over the channels of {name}; base, added and result on one scale.")
 
-# %% ../nbs/14b_attention.ipynb #ee9ba97c
+# %% ../nbs/14b_attention.ipynb #975a7022
 PAGE = 16 # channels at once
 
 def tensor_stats(
@@ -272,13 +274,13 @@ def tensor_view(
     page:int=0, # of `PAGE` channels
     together:bool=False, # one scale for all channels of the tensor, or each alone
     colors:str="signed", # or "grey"
-    pixel=(.5, .5) # fractions of height and width: the values there
+    pixel=(0, 0) # row, column: the values there
 ) -> View:
     "A tensor of the trace as a grid of channels, with statistics; ValueError for an unknown name"
     if name not in trace: raise ValueError(f"{name!r}: the trace has {', '.join(trace)}")
     t = trace[name][0].detach().float().cpu() # C×H×W
     s, page = tensor_stats(t), min(max(page, 0), pages(t)-1)
-    row, col = (min(int(f*n), n-1) for f, n in zip(pixel, t.shape[1:]))
+    row, col = (min(int(v), n-1) for v, n in zip(pixel, t.shape[1:]))
     panes = []
     for c in range(page*PAGE, min((page+1)*PAGE, len(t))):
         low, high = (s["min"], s["max"]) if together else (float(t[c].min()), float(t[c].max()))
@@ -326,26 +328,21 @@ def _parts(sums): # a dict of numbers, each at least 0
     whole = sum(sums.values())
     return {k: v/whole if whole > 0 else 0. for k, v in sums.items()}
 
-# %% ../nbs/14b_attention.ipynb #d8dca3a8
+# %% ../nbs/14b_attention.ipynb #46b8874e
 class Dependence:
     "y of one picture together with the graph that made it, kept for many clicks; it holds memory until it is dropped"
     def __init__(self,
         generator,
         source # 3×H×W in [-1, 1], sides divisible by 4
     ):
-        self.generator, self.source, kept, held = generator, source, {}, {}
-        weights = {p.untyped_storage().data_ptr() for p in generator.parameters()}
-        def pack(t): # what autograd puts aside; detached, or a tensor would hold the graph that holds it
-            held[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-            return t.detach()
+        self.generator, self.source, kept = generator, source, {}
         first = next(generator.parameters())
         x = source[None].to(first.device, first.dtype, memory_format=torch.channels_last) # 1×3×H×W
         self.xs = [t.detach().requires_grad_() for t in pyramid(x)[:generator.config.stages]] # the leaves
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        with torch.enable_grad():
             self.y = generator.through(self.xs, lambda name, t: kept.setdefault(name, t))[0] # 1×3×H×W
-        self.cut = {f"{k[0] if k[0] == 'E' else 'P'}{k[-1]}": t for k, t in kept.items()
-                    if k in [f"{'CSASP' if 'CSASP1' in kept else 'E'}{j}" for j in (1, 2, 3)]}
-        self.megabytes = sum(n for p, n in held.items() if p not in weights)/1e6
+        short, name = ("P", "CSASP") if "CSASP1" in kept else ("E", "E")
+        self.cut = {f"{short}{j}": kept[f"{name}{j}"] for j in range(1, len(self.xs)+1)} # what the decoders read
 
     def at(self, row:int, col:int) -> Influence:
         "One backward pass from one pixel; ValueError outside of y"
@@ -361,17 +358,17 @@ class Dependence:
         return Influence(row, col, float(value.detach()), {k: m.cpu().numpy() for k, m in maps.items()}, _parts({k: float(m.sum()) for k, m in maps.items()}),
                          _parts(stages), total.cpu().numpy(), tuple(radius(total, row, col, f) for f in (.5, .9)))
 
-# %% ../nbs/14b_attention.ipynb #67d537f0
+# %% ../nbs/14b_attention.ipynb #b4104d61
 def _gradient_map(m, log): # |gradient|, H×W
     if log: return heat(np.log10(np.maximum(m, 1e-30)/max(m.max(), 1e-30)), -4, 0)
     return heat(m, 0, max(np.percentile(m, 99.5), m.max()*1e-6, 1e-30))
 
 def with_radii(
     picture, # H×W×3, uint8
-    influence:Influence,
-    zoom:int=3 # the circles are drawn on an enlarged picture
-) -> np.ndarray:
-    "The picture with a cross at the pixel and the circles that hold 50 % (white) and 90 % (orange)"
+    influence:Influence
+) -> np.ndarray: # 3H×3W×3, uint8
+    "The picture, enlarged, with a cross at the pixel and the circles that hold 50 % (white) and 90 % (orange)"
+    zoom = 3
     im = Image.fromarray(picture).resize((picture.shape[1]*zoom, picture.shape[0]*zoom), Image.BICUBIC)
     d = ImageDraw.Draw(im)
     y, x = (influence.row+.5)*zoom, (influence.col+.5)*zoom
@@ -403,7 +400,7 @@ def pixel_view(
                        f"Stages where the decoders begin, each value by the same fraction: {percent(p.stages)}.\n"
                        f"Half of the dependence lies within {p.radii[0]:.1f} pixels of x ({100*p.radii[0]/w:.0f} % of the width), 90 % within {p.radii[1]:.1f} ({100*p.radii[1]/w:.0f} %).")
 
-# %% ../nbs/14b_attention.ipynb #310a56b4
+# %% ../nbs/14b_attention.ipynb #ce316c96
 LOOK_AT = ("masks", "channel attention", "fusion gates", "tensors", "a pixel")
 CELLS = {"masks": (160, 5), "channel attention": (190, 4), "fusion gates": (130, 6), "tensors": (96, 8), "a pixel": (200, 7)} # width of a pane; columns of the sheet
 
@@ -436,7 +433,8 @@ def look_view(
     if look.what == "channel attention": return csasp_view(generator, trace, look.stage)
     if look.what == "fusion gates": return fusion_view(generator, trace, look.fusion)
     if look.what == "tensors":
-        return tensor_view(trace, look.tensor if look.tensor in trace else "x", look.page, look.together, look.colors, look.point[::-1])
+        name = look.tensor if look.tensor in trace else "x"
+        return tensor_view(trace, name, look.page, look.together, look.colors, look.pixel(*trace[name].shape[-2:]))
     raise ValueError(f"{look.what!r}: expected one of {', '.join(LOOK_AT)}")
 
 # %% ../nbs/14b_attention.ipynb #6928a68d
@@ -480,21 +478,24 @@ def _offer(look, c, scene): # c: the controls
     lacking = dict(channel=not g.mssa, stage=not len(g.csasps), fusion=not fusions(g))
     for name, of in _BELONGS.items(): c[name].layout.display = "none" if of != view or lacking.get(name) else ""
 
-# %% ../nbs/14b_attention.ipynb #b3f02a70
+# %% ../nbs/14b_attention.ipynb #78296c66
 class AttentionExplorer(Explorer):
     "MSSA's masks, CSASP's attention, the gates of EFF and DFF, any tensor, and what a pixel of y depends on"
     def __init__(self,
-        scene:Scene=None, # None: a procedural face and the first checkpoint found
+        scene:Scene=None, # None: a procedural face without target, which is not looked at, and the first checkpoint found
         look:Look=None # what is shown first
     ):
-        self.scene, self.look, self.dependence, self.quiet = scene or Scene(), look or Look(), None, False
-        self.controls = _look_controls(self.look)
-        for name, c in self.controls.items():
-            c.observe(lambda change, name=name: self.quiet or self.act(self.choose, name, change["new"]), "value")
+        self.scene, self.look, self.dependence = scene or Scene(style=None), look or Look(), None
+        self.controls, self.quiet = _look_controls(self.look), None # quiet: the thread in which `_offer` is at work
+        for name, c in self.controls.items(): c.observe(lambda change, name=name: self.chosen(name, change["new"]), "value")
         row = W.HBox(list(self.controls.values()), layout=W.Layout(flex_flow="row wrap"))
         super().__init__(self.draw_look, [SceneControls(self.scene, lambda f, *args: self.act(f, *args)), row], "attention",
                          clickable=True, point=list(self.look.point))
         self.bind(self.panes, lambda point: self.choose("point", tuple(point)), "point")
+
+    def chosen(self, name, value):
+        "A control has moved; when `_offer` has moved it, that is no choice of the user's"
+        if self.quiet != threading.get_ident(): self.act(self.choose, name, value)
 
     def choose(self, name, value):
         "Sets a field of the look"
@@ -509,8 +510,8 @@ class AttentionExplorer(Explorer):
             self.dependence = d = d or Dependence(s.generator, s.source)
             view = pixel_view(s.source, d.y[0], d.at(*look.pixel(*d.y.shape[-2:])), look.log)
         else: view = look_view(look, s.generator, s.seen.trace)
-        self.quiet = True # what follows is no choice of the user's
+        self.quiet = threading.get_ident()
         try: _offer(look, self.controls, s)
-        finally: self.quiet = False
+        finally: self.quiet = None
         (self.panes.cell, self.columns), self.panes.pixels = CELLS[look.what], s.size
         return view._replace(text="\n".join(filter(None, (s.remark, view.text))))

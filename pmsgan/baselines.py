@@ -6,7 +6,7 @@
 __all__ = ['init_normal', 'unet_levels', 'UNet', 'bce', 'Pix2Pix', 'UNetSameLosses', 'ReflectBlock', 'ResNetGenerator', 'Both',
            'ImagePool', 'CycleGAN']
 
-# %% ../nbs/12_baselines.ipynb #8f24d81b
+# %% ../nbs/12_baselines.ipynb #d1c16a20
 import random
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from .discriminators import Discriminators, PatchDiscriminator, patch_layers
 from .generator import Translation
 from .losses import d_loss, g_adv_loss
-from .training import TrainConfig, Trainer, check_finite
+from .training import TrainConfig, Trainer, check_finite, frozen
 
 # %% ../nbs/12_baselines.ipynb #5233ef46
 def init_normal(
@@ -95,7 +95,7 @@ class _OwnLosses(Trainer):
     ):
         super().__init__(pairs, None, None, replace(config or TrainConfig(), betas=(0.5, 0.999)), device, callbacks)
 
-# %% ../nbs/12_baselines.ipynb #4beaa52b
+# %% ../nbs/12_baselines.ipynb #31ae8ebc
 class Pix2Pix(_OwnLosses):
     "pix2pix [2] in chapter 10's training loop: a U-Net, a discriminator of source and target together, 100 L1; its own Adam"
     lambda_l1 = 100.
@@ -112,13 +112,11 @@ class Pix2Pix(_OwnLosses):
             d = (bce(judge(y), 1)+bce(judge(fake.detach()), 0))/2
         check_finite(self.step+1, None, d_loss=d)
         self.update(d, self.discriminators, self.d_opt)
-        self.discriminators.requires_grad_(False)
-        with self.autocast(): adv = bce(judge(fake), 1)
+        with frozen(self.discriminators), self.autocast(): adv = bce(judge(fake), 1)
         l1 = (fake.float()-y).abs().mean()
         full = adv+self.lambda_l1*l1
         check_finite(self.step+1, None, adversarial_loss=adv, l1=l1)
         self.update(full, self.generator, self.g_opt)
-        self.discriminators.requires_grad_(True)
         return dict(d=d.detach(), adv=adv.detach(), p=l1.detach(), full=full.detach())
 
 # %% ../nbs/12_baselines.ipynb #aef9fa69
@@ -184,7 +182,7 @@ class ImagePool:
         old, self.images[i] = self.images[i], image
         return old
 
-# %% ../nbs/12_baselines.ipynb #d66ae92d
+# %% ../nbs/12_baselines.ipynb #d86a39be
 class CycleGAN(_OwnLosses):
     "CycleGAN [3] in chapter 10's training loop: both directions, cycle loss 10, identity loss 5; pairs are shown, never compared"
     lambda_cycle, lambda_identity = 10., 5.
@@ -198,8 +196,7 @@ class CycleGAN(_OwnLosses):
         "One update of both generators, one of both discriminators; losses d, adv, p (the cycle) and full"
         there, back = self.generator.there, self.generator.back
         l1 = lambda a, b: (a.float()-b).abs().mean()
-        self.discriminators.requires_grad_(False)
-        with self.autocast():
+        with frozen(self.discriminators), self.autocast():
             fake_y, fake_x = there(x).y, back(y).y # B×3×H×W
             adv = g_adv_loss([self.discriminators[0](fake_y), self.discriminators[1](fake_x)])
             cycle = l1(back(fake_y).y, x)+l1(there(fake_x).y, y)
@@ -207,7 +204,6 @@ class CycleGAN(_OwnLosses):
         full = adv+self.lambda_cycle*cycle+self.lambda_identity*same
         check_finite(self.step+1, None, adversarial_loss=adv, cycle_loss=cycle, identity_loss=same)
         self.update(full, self.generator, self.g_opt)
-        self.discriminators.requires_grad_(True)
         shown = self.pools[0](fake_y.detach()), self.pools[1](fake_x.detach())
         with self.autocast():
             d = d_loss([self.discriminators[0](y), self.discriminators[1](x)], [self.discriminators[i](shown[i]) for i in (0, 1)])/2

@@ -748,7 +748,7 @@ def add_demo(sub, **common):
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, … (default: %(default)s)")
     p.set_defaults(run=run_demo)
 
-# %% ../nbs/17_commands.ipynb #714ecfd9
+# %% ../nbs/17_commands.ipynb #510e0be8
 SIDES = (64, 128, 256) # at which an explorer works
 
 def run_explore(args):
@@ -760,8 +760,9 @@ def add_explore(sub, **common):
     "Arguments of `pmsgan explore`"
     p = sub.add_parser("explore", help="look inside a generator, on a local page", **common,
                        description="Opens a page with the explorers of chapters 14 to 14d: stages, attention, switchboard, and with --run the "
-                                   "training of a run, also while it goes on. Only this machine can open the page. Ctrl-C stops it.")
-    p.add_argument("checkpoint", type=Path, nargs="?", help="generator.safetensors, or the folder of a run (default: that of --run, else the one in data/checkpoints)")
+                                   "training of a run, also while it goes on. Only this machine can open the page, which has no password. Ctrl-C stops it.")
+    p.add_argument("checkpoint", type=Path, nargs="?", help="generator.safetensors, or the folder of a run "
+                   "(default: that of --run, else the one in data/checkpoints)")
     p.add_argument("--run", dest="folder", metavar="DIR", type=Path, help="folder of a run, whose losses and sheets are shown")
     p.add_argument("--size", type=int, choices=SIDES, default=128, help="side at which the generator works, pixels (default: %(default)s)")
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, … (default: %(default)s)")

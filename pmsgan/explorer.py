@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SIZES', 'LONGEST', 'COLOURS', 'BRIGHTER', 'DARKER', 'HEAT', 'DIFFERENCES', 'MESSAGE', 'FACE_SLIDERS', 'FACE_CHOICES',
            'FACE_LABELS', 'FULL', 'find_checkpoints', 'look_for_eyes', 'frame_face', 'face_parts', 'picture_parts',
-           'first_checkpoint', 'generator_parts', 'Scene', 'stage_images', 'is_message', 'stage_targets', 'enlarge',
-           'l1', 'measure', 'told', 'difference', 'paint', 'colour_key', 'legend', 'against_target', 'against_below',
-           'StageState', 'sentences', 'on_step', 'face_controls', 'setup_controls', 'show_choice', 'SceneControls',
-           'scene_layout', 'show_scene', 'use_upload', 'load_lpips', 'view_controls', 'StageExplorer']
+           'first_checkpoint', 'generator_parts', 'translated', 'Scene', 'stage_images', 'is_message', 'stage_targets',
+           'enlarge', 'l1', 'measure', 'told', 'difference', 'paint', 'colour_key', 'legend', 'against_target',
+           'against_below', 'StageState', 'sentences', 'on_step', 'face_controls', 'setup_controls', 'show_choice',
+           'SceneControls', 'scene_layout', 'show_scene', 'use_upload', 'load_lpips', 'view_controls', 'StageExplorer']
 
 # %% ../nbs/14_explorer.ipynb #5d9f993a
 import io
@@ -107,7 +107,7 @@ def picture_parts(
     framed, remark = frame_face(im, size, fit)
     return dict(source=to_tensor(framed), target=None, name=name, remark=remark, params=None, picture=im)
 
-# %% ../nbs/14_explorer.ipynb #15283dad
+# %% ../nbs/14_explorer.ipynb #c5302cd6
 def first_checkpoint() -> Path:
     "The generator that is taken when none is named; FileNotFoundError says where it was looked for, and what to pass"
     for p in find_checkpoints().values(): return p
@@ -127,7 +127,16 @@ def generator_parts(
     return dict(generator=generator.to(memory_format=torch.channels_last), info=info, # this layout is the faster one on CPUs
                 checkpoint=(path/"generator.safetensors" if path.is_dir() else path).resolve())
 
-# %% ../nbs/14_explorer.ipynb #11a49d40
+def translated(
+    generator, # Generator
+    source:torch.Tensor, # 3×S×S in [-1, 1]
+    device # a torch device
+) -> Translation: # of a batch of one
+    "What the generator makes of one picture, with the trace of every tensor by its paper name"
+    x = source[None].to(device, memory_format=torch.channels_last) # 1×3×S×S
+    with torch.no_grad(): return generator(x, trace=True)
+
+# %% ../nbs/14_explorer.ipynb #4882fc95
 class Scene:
     "What all explorers look at, one picture and one generator: `source` and `target` (3×S×S in [-1, 1]; target may be None), `seen`, …"
     def __init__(self,
@@ -137,6 +146,7 @@ class Scene:
         style:str="sketch", # of the target of procedural faces, or None
         device="auto" # as `pick_device`
     ):
+        np.empty(31 << 20, np.uint8) # freed at once; from then on glibc keeps freed blocks of up to this size for the next update
         self._put(device=pick_device(device), size=size, style=style, fit="face")
         self.use_checkpoint(first_checkpoint() if checkpoint is None else checkpoint)
         self.use_face(seed)
@@ -162,10 +172,8 @@ class Scene:
 
     @property
     def seen(self) -> Translation: # of a batch of one
-        "What the generator makes of the picture, with the trace of every tensor by its paper name; computed once"
-        if self._seen is None:
-            x = self.source[None].to(self.device, memory_format=torch.channels_last) # 1×3×S×S
-            with torch.no_grad(): self._seen = self.generator(x, trace=True)
+        "What the generator makes of the picture, as `translated`; computed once"
+        if self._seen is None: self._seen = translated(self.generator, self.source, self.device)
         return self._seen
 
 # %% ../nbs/14_explorer.ipynb #7541009c

@@ -6,7 +6,7 @@
 __all__ = ['LOSSES', 'PLOT', 'EDGES', 'POLICY', 'read_rows', 'read_json', 'RunFolder', 'running_mean', 'ticks', 'axes_of',
            'step_at', 'point_of', 'plot_losses', 'RunView', 'halt', 'Recorder', 'Background', 'LiveRun',
            'every_so_often', 'as_run', 'find_runs', 'TrainingControls', 'connect', 'TrainingExplorer', 'look_at_run',
-           'set_clock', 'explorers_of', 'Tabs', 'page', 'free_port', 'page_notebook', 'voila_server', 'serve']
+           'set_clock', 'Tabs', 'page', 'free_port', 'page_notebook', 'voila_server', 'serve']
 
 # %% ../nbs/14d_live.ipynb #39050a48
 import atexit
@@ -62,10 +62,14 @@ def read_json(
     except FileNotFoundError: return {}, ""
     except (ValueError, OSError): return {}, f"{Path(path).name} is damaged."
 
-# %% ../nbs/14d_live.ipynb #6f9eff51
+# %% ../nbs/14d_live.ipynb #c43cb811
+def _part(d, name): # of a dict that may be damaged: the dict under that name, or {}
+    found = d.get(name)
+    return found if isinstance(found, dict) else {}
+
 class RunFolder:
     "What a run has left on disk so far; FileNotFoundError where there is no run"
-    live, error = False, None
+    live, error, status = False, None, ""
     def __init__(self,
         folder # what --out of `pmsgan train` or `pmsgan demo` names
     ):
@@ -74,28 +78,27 @@ class RunFolder:
 
     def read(self) -> bool: # has anything changed?
         "Reads what is new; FileNotFoundError when the folder holds no run (any more)"
-        parts = [p for n in ("losses.jsonl", "run.json", "generator.json", "sheet.png") if (p := self.folder/n).is_file()]
-        sheets = sorted(self.folder.glob("samples/step*.png"))
-        if not parts and not sheets:
-            raise FileNotFoundError(f"{self.folder}: holds no run (no losses.jsonl, no samples); give the folder that --out of pmsgan train named")
-        try: seen = [(p.name, s.st_mtime_ns, s.st_size) for p in parts+sheets for s in [p.stat()]]
+        files = {n: p for n in ("losses.jsonl", "run.json", "generator.json", "sheet.png") if (p := self.folder/n).is_file()}
+        samples = sorted(self.folder.glob("samples/step*.png"))
+        if not files and not samples:
+            raise FileNotFoundError(f"{self.folder}: holds no run (no losses.jsonl, no samples); "
+                                    "give the folder that --out of pmsgan train named")
+        try: seen = [(p.name, s.st_mtime_ns, s.st_size) for p in [*files.values(), *samples] for s in [p.stat()]]
         except FileNotFoundError: return False # replaced at this very moment
         if seen == self.seen: return False
-        rows, damaged = read_rows(parts[0]) if parts and parts[0].name == "losses.jsonl" else ([], 0)
+        self.seen = seen
+        self.rows, damaged = read_rows(files["losses.jsonl"]) if "losses.jsonl" in files else ([], 0)
         (run, a), (made, b) = read_json(self.folder/"run.json"), read_json(self.folder/"generator.json")
-        record = made.get("record") if isinstance(made.get("record"), dict) else {}
-        options = run.get("options") if isinstance(run.get("options"), dict) else record.get("train", {})
-        self.rows, self.seen = rows, seen
-        self.sheets = {int(p.stem[4:]): p for p in sheets if p.stem[4:].isdigit()}
-        if not self.sheets and self.folder/"sheet.png" in parts: self.sheets = {int(record.get("step", rows[-1]["step"] if rows else 0)): self.folder/"sheet.png"}
-        self.total = options.get("steps", 0) if isinstance(options.get("steps", 0), int) else 0
-        words = [f"{k} {options[k]}" for k in ("preset", "size", "seed") if k in options]
-        self.about = ", ".join([self.folder.name, *words])
-        self.remarks = [t for t in (a, b, f"{damaged} damaged lines of losses.jsonl are left out." if damaged else "") if t]
+        record = _part(made, "record")
+        options = _part(run, "options") or _part(record, "train")
+        self.sheets = {int(p.stem[4:]): p for p in samples if p.stem[4:].isdigit()}
+        if not self.sheets and "sheet.png" in files:
+            self.sheets = {int(record.get("step", self.rows[-1]["step"] if self.rows else 0)): files["sheet.png"]}
+        self.total = options["steps"] if isinstance(options.get("steps"), int) else 0
+        self.about = ", ".join([self.folder.name, *(f"{k} {options[k]}" for k in ("preset", "size", "seed") if k in options)])
+        c = f"{damaged} damaged lines of losses.jsonl are left out." if damaged else ""
+        self.remarks = [t for t in (a, b, c) if t]
         return True
-
-    @property
-    def status(self): return ""
     def sheet(self, step): # one of `sheets`
         "The sheet of that step, H×W×3 uint8; ValueError when the file is damaged"
         return np.asarray(read_image(self.sheets[step]))
@@ -221,7 +224,7 @@ def plot_losses(
 def _pale(color): # "#rrggbb", two thirds of the way to white
     return "#"+"".join(f"{(int(color[i:i+2], 16)+2*255)//3:02x}" for i in (1, 3, 5))
 
-# %% ../nbs/14d_live.ipynb #37785f1d
+# %% ../nbs/14d_live.ipynb #9ab5558f
 class RunView:
     "What is seen of a run: a step, the sheet nearest to it, and the curves"
     def __init__(self,
@@ -240,27 +243,27 @@ class RunView:
     def follow_newest(self, follow):
         self.follow = follow
         self.advance()
-
     def use(self, run): # another one
         self.run, self.follow = run, True
         self.advance()
     def sheet(self) -> tuple: # picture, note, remark
-        "The sheet nearest to the step"
-        if not self.run.sheets: return np.full((64, 64, 3), 230, np.uint8), "none yet", ""
+        "The sheet nearest to the step; a grey field where there is none"
+        grey = np.full((PLOT[1]//4, PLOT[0]//4, 3), 230, np.uint8)
+        if not self.run.sheets: return grey, "none yet", ""
         nearest = min(self.run.sheets, key=lambda s: abs(s-self.step))
         try: return self.run.sheet(nearest), f"step {nearest}", ""
-        except (ValueError, OSError) as e: return np.full((64, 64, 3), 230, np.uint8), f"step {nearest} cannot be read", sentence(e)
+        except (ValueError, OSError) as e: return grey, f"step {nearest} cannot be read", sentence(e)
 
     def view(self) -> View:
         rows = list(self.run.rows)
         picture, note, remark = self.sheet()
         row = min(rows, key=lambda r: abs(r["step"]-self.step), default={})
         numbers = "  ".join(f"{k} {row[k]:.4f}" for k in LOSSES if k in row) or "no losses recorded yet"
-        words = f"step {self.step}"+(f" of {self.run.total}" if self.run.total else "")
-        at = int(row.get("step", self.step))
-        text = [f"{words}: {numbers}"+(f" (recorded at step {at})" if at != self.step else ""), self.run.about, *self.run.remarks, remark]
+        at, total = int(row.get("step", self.step)), f" of {self.run.total}" if self.run.total else ""
+        first = f"step {self.step}{total}: {numbers}"+(f" (recorded at step {at})" if at != self.step else "")
         curves = plot_losses(rows, [k for k in LOSSES if k in self.shown], self.step, self.smooth, self.log)
-        return View([Pane("losses", curves, f"step {at}"), Pane("sheet", picture, note)], "\n".join(t for t in text if t))
+        lines = [first, self.run.about, *self.run.remarks, remark]
+        return View([Pane("losses", curves, f"step {at}"), Pane("sheet", picture, note)], "\n".join(t for t in lines if t))
 
 # %% ../nbs/14d_live.ipynb #5cf87bbe
 _live = weakref.WeakSet() # the `LiveRun`s of this process
@@ -275,7 +278,7 @@ def halt(
             run.stop()
             run.wait(5)
 
-# %% ../nbs/14d_live.ipynb #9d16494a
+# %% ../nbs/14d_live.ipynb #f132f8a2
 class Recorder(Callback):
     "Keeps losses and sheets of a trainer in memory, and ends training after the present step when asked to"
     def __init__(self,
@@ -291,7 +294,7 @@ class Recorder(Callback):
         self.rows, self.sheets, self.stopping = [], {}, False # sheets: step -> PNG file
 
     def before_fit(self, t):
-        "Drops what a resumed run will repeat; a first sheet shows the network as it begins"
+        "Drops what a resumed run will repeat; a first sheet shows the network before it goes on"
         self.rows = [r for r in self.rows if r["step"] <= t.step]
         self.sheets = {s: p for s, p in self.sheets.items() if s <= t.step}
         if t.step not in self.sheets: self.draw(t)
@@ -303,7 +306,7 @@ class Recorder(Callback):
         if last or t.step % self.sheet_every == 0: self.draw(t)
         if self.stopping: raise CancelTraining
 
-# %% ../nbs/14d_live.ipynb #4a38e834
+# %% ../nbs/14d_live.ipynb #9110646d
 class Background:
     "A trainer in a thread of this process: it can be started, asked to stop, and resumed"
     def __init__(self,
@@ -314,6 +317,7 @@ class Background:
         before = [c for c in trainer.callbacks if isinstance(c, Recorder)]
         self.trainer, self.recorder = trainer, before[0] if before else Recorder(trainer, **how)
         trainer.callbacks = [c for c in trainer.callbacks if c not in before]+[self.recorder] # last: it may end the step
+        if not self.recorder.sheets: self.recorder.draw(trainer) # the network as it begins
         self.thread, self.error, self.began = None, None, (trainer.step, 0.)
         _live.add(self)
 
@@ -329,9 +333,7 @@ class Background:
         self.thread.start()
     def _train(self): # in the thread
         try: self.trainer.fit()
-        except CancelTraining: pass
         except Exception as e: self.error = e
-        finally: self.trainer.discriminators.requires_grad_(True) # an error may have come while they stood still
     def stop(self): "Asks for an end after the present step"; self.recorder.stopping = True
     def wait(self, timeout=None) -> bool: # has it ended?
         "Until training has ended, or `timeout` seconds"
@@ -398,7 +400,7 @@ def find_runs(
     found = [p for folder in (start, *start.parents) for p in folder.glob("runs/*/losses.jsonl")]
     return [p.parent for p in sorted(found, key=lambda p: -p.stat().st_mtime)]
 
-# %% ../nbs/14d_live.ipynb #a3cd8bcd
+# %% ../nbs/14d_live.ipynb #f8e72b7f
 class TrainingControls(W.VBox):
     "Buttons, a slider over the steps, and what the plot shows"
     def __init__(self,
@@ -408,12 +410,12 @@ class TrainingControls(W.VBox):
         box = lambda name, value: describe(W.Checkbox(value, indent=False, layout=W.Layout(width="auto")), name)
         self.start, self.stop = button("start", "begin training"), button("stop", "end after the present step")
         self.resume, self.again = button("resume", "go on where it stopped"), button("read again", "look for what is new in the folder")
-        self.folder = describe(W.Combobox(options=[str(p) for p in find_runs()], continuous_update=False, layout=W.Layout(width="38em")), "run")
-        self.folder.continuous_update = False
-        self.step, self.follow = describe(W.IntSlider(layout=W.Layout(width="38em")), "step"), box("follow", True)
+        runs, wide = [str(p) for p in find_runs()], W.Layout(width="38em")
+        self.folder = describe(W.Combobox(options=runs, continuous_update=False, layout=wide), "run")
+        self.step, self.follow = describe(W.IntSlider(layout=wide), "step"), box("follow", True)
+        self.smooth = describe(W.IntSlider(1, 1, 50, layout=W.Layout(width="26em")), "smooth")
         self.shown, self.logarithmic = {k: box(k, k != "full") for k in LOSSES}, box("log", False)
-        self.smooth, self.status = describe(W.IntSlider(1, 1, 50, layout=W.Layout(width="26em")), "smooth"), W.HTML()
-        self.status.add_class("pmsgan-status")
+        self.status = W.HTML().add_class("pmsgan-status")
         row = lambda *ws: W.HBox(ws, layout=W.Layout(flex_flow="row wrap", grid_gap="2px 14px", align_items="center"))
         first = [self.start, self.stop, self.resume] if live else [self.folder, self.again]
         super().__init__([row(*first, self.status), row(self.step, self.follow), row(self.smooth, self.logarithmic, *self.shown.values())])
@@ -433,7 +435,7 @@ class TrainingControls(W.VBox):
             self.start.disabled, self.resume.disabled = run.running or begun, run.running or done or not begun
             self.stop.disabled = not run.running or run.recorder.stopping
 
-# %% ../nbs/14d_live.ipynb #be58b3ba
+# %% ../nbs/14d_live.ipynb #87f7eb3a
 def connect(
     explorer # a `TrainingExplorer`
 ):
@@ -445,7 +447,8 @@ def connect(
     show = lambda _: setattr(s, "shown", [k for k, box in c.shown.items() if box.value])
     go = lambda v: abs(v-s.step) >= c.step.step/2 and s.go(v) # less is the browser, which rounds
     acts = [(c.step, go), (c.follow, s.follow_newest), (c.folder, lambda v: s.use(RunFolder(v.strip()))),
-            (c.smooth, lambda v: setattr(s, "smooth", v)), (c.logarithmic, lambda v: setattr(s, "log", v)), *((box, show) for box in c.shown.values())]
+            (c.smooth, lambda v: setattr(s, "smooth", v)), (c.logarithmic, lambda v: setattr(s, "log", v)),
+            *((box, show) for box in c.shown.values())]
     for control, f in acts: control.observe(lambda change, f=f: hears() and explorer.act(f, change["new"]), "value")
     click = lambda point: s.go(step_at(s.run.rows, point[0]))
     explorer.curves.observe(lambda change: hears() and change["new"] and explorer.act(click, change["new"]), "point")
@@ -508,11 +511,11 @@ def look_at_run(
         except Exception as e: explorer.act(complain, e) # or a folder that was taken away
     return True
 
-# %% ../nbs/14d_live.ipynb #4ebcbcaf
+# %% ../nbs/14d_live.ipynb #f41d84c7
 _clocks = weakref.WeakSet() # explorers that look at their run
 
 def set_clock(explorer, seconds):
-    "Makes the controls act, and looks at the explorer's run every so often; an older explorer of the same run, of a cell that is run again, looks no more"
+    "Makes the controls act, and looks at the run every so often; an older explorer of the same run (a cell run again) looks no more"
     what = lambda run: run.trainer if run.live else run.folder.resolve()
     for other in list(_clocks):
         if what(other.state.run) == what(explorer.state.run): other.ended = True
@@ -520,16 +523,7 @@ def set_clock(explorer, seconds):
     _clocks.add(explorer)
     every_so_often(seconds, explorer.tick)
 
-# %% ../nbs/14d_live.ipynb #b9ff7662
-def explorers_of(
-    scene:Scene,
-    run=None # see `TrainingExplorer`
-) -> dict: # title -> function that makes the explorer
-    "What a page shows"
-    made = dict(Stages=lambda: StageExplorer(scene), Attention=lambda: AttentionExplorer(scene), Switchboard=lambda: Switchboard(scene))
-    if run is not None: made["Training"] = lambda: TrainingExplorer(run)
-    return made
-
+# %% ../nbs/14d_live.ipynb #e86d1261
 class Tabs(W.Tab):
     "Explorers as tabs; each is made when its tab is first opened, and drawn again when it is opened again"
     def __init__(self,
@@ -546,7 +540,8 @@ class Tabs(W.Tab):
         title = list(self.makers)[i]
         for name, explorer in self.made.items(): explorer.paused = name != title
         if title in self.made:
-            for w in family(self.made[title]): isinstance(w, SceneControls) and w.show() # changed in another tab, perhaps
+            for w in family(self.made[title]):
+                if isinstance(w, SceneControls): w.show() # face or checkpoint may have been changed in another tab
             return self.made[title].refresh()
         try:
             self.made[title] = self.makers[title]()
@@ -559,7 +554,10 @@ def page(
     run=None # folder of a run, a `Trainer`, or a `LiveRun`; adds the tab Training
 ) -> W.Tab:
     "All explorers over one scene, as tabs"
-    return Tabs(explorers_of(scene or Scene(), run))
+    scene = scene or Scene()
+    makers = dict(Stages=lambda: StageExplorer(scene), Attention=lambda: AttentionExplorer(scene), Switchboard=lambda: Switchboard(scene))
+    if run is not None: makers["Training"] = lambda: TrainingExplorer(run)
+    return Tabs(makers)
 
 # %% ../nbs/14d_live.ipynb #2324c763
 def free_port(
@@ -590,8 +588,9 @@ def page_notebook(
     kernel = dict(display_name="Python 3", language="python", name="python3")
     return dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=kernel, title="PMSGAN"), cells=[cell])
 
-# %% ../nbs/14d_live.ipynb #a9b7168c
-POLICY = "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; style-src 'self' 'unsafe-inline'; connect-src 'self' blob: data:; frame-ancestors 'self'"
+# %% ../nbs/14d_live.ipynb #fe2abab7
+POLICY = ("default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; "
+          "style-src 'self' 'unsafe-inline'; connect-src 'self' blob: data:; frame-ancestors 'self'")
 
 def voila_server(
     notebook:Path, # its folder is removed by the caller
@@ -607,7 +606,7 @@ def voila_server(
     app.config_file_paths = [str(folder)]
     app.initialize([str(notebook), "--no-browser", "--MappingKernelManager.cull_idle_timeout=600"]) # of a page that was left
     app.ip, app.port, app.port_retries, app.log_level = "127.0.0.1", port, 0, 40 # errors only
-    app.tornado_settings = {"headers": {"Content-Security-Policy": POLICY}, "ws_ping_interval": 30_000, "ws_ping_timeout": 30_000}
+    app.tornado_settings = dict(headers={"Content-Security-Policy": POLICY}, ws_ping_interval=30_000, ws_ping_timeout=30_000)
     for where in app.template_paths: # without the lines that fetch icons from a public server
         template = Path(where)/"index.html.j2"
         if not template.is_file(): continue
@@ -617,7 +616,7 @@ def voila_server(
         break
     return app
 
-# %% ../nbs/14d_live.ipynb #edee6db7
+# %% ../nbs/14d_live.ipynb #c068d81c
 def serve(
     checkpoint=None, # None: that of the run, else the first that is found
     run=None, # folder of a run, which adds the tab Training
@@ -639,11 +638,12 @@ def serve(
         notebook.write_text(json.dumps(page_notebook(checkpoint, run, size, device, Path.cwd())), encoding="utf-8")
         app, loop = voila_server(notebook, used), IOLoop.current()
         def ready(): # called when the server listens
-            say((f"Port {port} is taken, so this page has {used}.\n" if used != port else "")
-                + f"The explorer is at {url} (only this machine can open it; its first picture takes some seconds).\nCtrl-C stops it.")
+            if used != port: say(f"Port {port} is taken, so this page has {used}.")
+            say(f"The explorer is at {url} (only this machine can open it; its first picture takes some seconds).\nCtrl-C stops it.")
             if browser: threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         def end(*_): loop.add_callback_from_signal(loop.stop)
-        for s in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])): signal.signal(s, end)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"): # Windows has no SIGHUP
+            if hasattr(signal, name): signal.signal(getattr(signal, name), end)
         loop.add_callback(ready)
         app.start() # until the loop is stopped; then it shuts its kernels down
     say("The explorer has stopped.")

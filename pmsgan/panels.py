@@ -7,11 +7,12 @@ __all__ = ['EXPECTED', 'Pane', 'View', 'view_of', 'png', 'broken', 'contact_shee
            'sentence', 'Intake', 'received', 'Updates', 'family', 'Stored', 'shown_as', 'Explorer', 'describe',
            'explore']
 
-# %% ../nbs/00b_panels.ipynb #d3a40973
+# %% ../nbs/00b_panels.ipynb #a60e4296
 import html
 import io
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -58,9 +59,9 @@ def png(
     Image.fromarray(np.ascontiguousarray(a)).save(out, "PNG", compress_level=1)
     return out.getvalue()
 
-# %% ../nbs/00b_panels.ipynb #ecdb98ed
+# %% ../nbs/00b_panels.ipynb #d2481bc2
 @lru_cache
-def _font(size, mono=False):
+def _font(size, mono=False): # those that matplotlib brings along: they know ², → and −
     return ImageFont.truetype(str(Path(matplotlib.get_data_path())/"fonts"/"ttf"/f"DejaVuSans{'Mono' if mono else ''}.ttf"), size)
 
 def broken(
@@ -340,7 +341,9 @@ _CSS = """
                    white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; color: var(--jp-ui-font-color1, inherit); }
 """
 
-# %% ../nbs/00b_panels.ipynb #a665c5ea
+# %% ../nbs/00b_panels.ipynb #3633e706
+_WORKERS = ThreadPoolExecutor(2) # two pictures are packed at a time
+
 class Panes(anywidget.AnyWidget):
     "Named pictures side by side, equally wide, with one zoom and one marked point for all"
     _esm = _PLACE+_KEYS+_HAND+_FIGURES+_SERVE+_PANES
@@ -357,8 +360,9 @@ class Panes(anywidget.AnyWidget):
         panes # list of `Pane`
     ):
         "Shows these pictures; ValueError for anything but uint8 pictures, and nothing changes"
-        self.panes = [dict(name=p.name, note=p.note, data=png(p.picture), width=np.shape(p.picture)[1], height=np.shape(p.picture)[0])
-                      for p in panes]
+        data = _WORKERS.map(png, [p.picture for p in panes])
+        self.panes = [dict(name=p.name, note=p.note, data=d, width=np.shape(p.picture)[1], height=np.shape(p.picture)[0])
+                      for p, d in zip(panes, data)]
 
 # %% ../nbs/00b_panels.ipynb #181ad489
 EXPECTED = (ValueError, OSError, ImportError, FloatingPointError) # what a user can put right; their texts say how
@@ -509,7 +513,7 @@ def received(
     if name == "clipboard": return None, f"the browser does not hand over its clipboard ({why}): click here and press Ctrl-V"
     return None, f"{name}: not a picture that this browser can read, and too large to send; convert it to PNG or JPEG"
 
-# %% ../nbs/00b_panels.ipynb #d6f6c325
+# %% ../nbs/00b_panels.ipynb #d5d1de0d
 class Updates:
     "Changes a state and draws it, one change at a time, from any thread; what goes wrong becomes a sentence"
     def __init__(self,
@@ -539,7 +543,7 @@ class Updates:
     def refresh(self):
         "Draws again, from any thread, and never waits: where an update is under way, once more after it"
         if self.lock.acquire(blocking=False):
-            try: self.busy or self.act(int) # within a change there is no need: that draws anyway
+            try: self.act(lambda: None) # within a change this does nothing: that draws anyway
             finally: self.lock.release()
         elif not self.awaited:
             self.awaited = True
@@ -548,7 +552,7 @@ class Updates:
     def _later(self):
         with self.lock:
             self.awaited = False
-            self.act(int) # which changes nothing
+            self.act(lambda: None)
 
 # %% ../nbs/00b_panels.ipynb #fd7ba68f
 def family(widget):
@@ -575,7 +579,7 @@ def shown_as(
     names = cut(", ".join(p.name for p in view.panes), 70)
     return f"Explorer “{cut(label, 24)}”: {names or 'nothing to show yet'}."
 
-# %% ../nbs/00b_panels.ipynb #7320245c
+# %% ../nbs/00b_panels.ipynb #373ad7b0
 class Explorer(Stored, Updates, W.VBox):
     "A thin layer of widgets over a state: controls, the panes that it draws, a sentence where something is wrong"
     def __init__(self,
@@ -599,12 +603,12 @@ class Explorer(Stored, Updates, W.VBox):
 
     def bind(self,
         control, # a widget with a value, or a button
-        f=None, # called with the new value (a button's without); None: only draw again
+        f=lambda *_: None, # called with the new value (a button's without); unless given, only draws again
         name:str="value" # of the trait
     ):
         "From now on a change of the control calls `f` and draws; returns the control"
-        if isinstance(control, W.Button): control.on_click(lambda _: self.act(f or (lambda: None)))
-        else: control.observe(lambda change: self.act(f or (lambda v: None), change["new"]), name)
+        if isinstance(control, W.Button): control.on_click(lambda _: self.act(f))
+        else: control.observe(lambda change: self.act(f, change["new"]), name)
         return control
 
     def close(self):
@@ -612,6 +616,8 @@ class Explorer(Stored, Updates, W.VBox):
         if self.comm is None: return # already
         for w in [*family(self)][:-1]: w.close()
         super().close()
+
+    def __del__(self): pass # at the end of a process there is no page to be taken off
 
 # %% ../nbs/00b_panels.ipynb #062df197
 def describe(

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SWAPS', 'FULL', 'PARTS', 'Switches', 'absent', 'swappable', 'possible', 'alteration', 'switched', 'distances',
-           'share', 'Board', 'drawings', 'compared', 'lent', 'report', 'board_controls', 'Switchboard']
+           'share', 'Board', 'drawings', 'compared', 'lent', 'report', 'board_controls', 'show_board', 'Switchboard']
 
-# %% ../nbs/14c_switchboard.ipynb #c077c95e
+# %% ../nbs/14c_switchboard.ipynb #721a7733
+import threading
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import ipywidgets as W
 import numpy as np
@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 
 from .evaluation import ssim
-from .explorer import Scene, SceneControls, difference, l1
+from .explorer import Scene, SceneControls, difference, l1, load_lpips
 from .faces import face, sample_params
 from .generator import Generator, GeneratorConfig, Translation
-from .losses import HUB, LPIPS, WEIGHT_FILES, find_weights
+from .losses import HUB, WEIGHT_FILES, find_weights
 from .mssa import normalize_mask
 from .panels import Explorer, Pane, View, describe
 from .pyramid import to_image, to_tensor
@@ -43,7 +43,7 @@ class Switches:
         off = [f"{k.upper()} off" for k in ("eff", "csasp", "dff", "mssa") if not getattr(self, k)]
         return ", ".join(off+[f"stage {self.silence} silenced"]*bool(self.silence)+[f"{self.swap} swapped"]*bool(self.swap)) or "intact"
 
-# %% ../nbs/14c_switchboard.ipynb #237a3076
+# %% ../nbs/14c_switchboard.ipynb #24a7cc1b
 def absent(
     config:GeneratorConfig
 ) -> dict: # name of a switch -> why it does not exist
@@ -57,8 +57,10 @@ def swappable(
 ) -> tuple: # of `SWAPS`
     "The tensors that a generator has and another face can lend"
     lacks = absent(config)
-    there = lambda t: t != "mask" and int(t[-1]) <= config.stages and not (t.startswith("CSASP") and "csasp" in lacks)
-    return tuple(t for t in SWAPS if (t == "mask" and "mssa" not in lacks) or there(t))
+    def there(t):
+        if t == "mask": return "mssa" not in lacks
+        return int(t[-1]) <= config.stages and not (t.startswith("CSASP") and "csasp" in lacks)
+    return tuple(t for t in SWAPS if there(t))
 
 def possible(
     switches:Switches,
@@ -120,18 +122,15 @@ def switched(
     images = generator.through(xs, note, es)
     return Translation(*images, *[None]*(3-len(images)), seen) # B×3 at H×W, H/2×W/2, H/4×W/4
 
-# %% ../nbs/14c_switchboard.ipynb #caf77dc7
-@lru_cache(maxsize=4)
-def _lpips(path, device): return LPIPS("alex", path).to(device, memory_format=torch.channels_last)
-
+# %% ../nbs/14c_switchboard.ipynb #82fb4280
 def distances(
-    pairs:dict, # name -> two pictures 1×3×H×W in [-1, 1], all of one size
+    pairs:dict # name -> two pictures 1×3×H×W in [-1, 1], all of one size
 ) -> dict: # name -> {"L1": 0 to 1, "SSIM": 1 for equal pictures, "LPIPS": only where `find_weights("alex")` finds some}
     "How far the pictures of each pair are apart"
     a, b = (torch.cat([p[i] for p in pairs.values()]) for i in (0, 1)) # N×3×H×W
     found = dict(L1=(a-b).abs().mean((1, 2, 3))/2, SSIM=ssim(a, b)) # N each
-    if path := find_weights("alex"):
-        with torch.no_grad(): found["LPIPS"] = _lpips(str(path), a.device)(a, b)
+    if find_weights("alex"):
+        with torch.no_grad(): found["LPIPS"] = load_lpips(a.device)(a, b)
     return {name: {m: v[i].item() for m, v in found.items()} for i, name in enumerate(pairs)}
 
 # %% ../nbs/14c_switchboard.ipynb #1f301b05
@@ -189,7 +188,7 @@ class Board:
         panes = compared(s.source, target, s.seen, out)+(lent(*lender) if lender else [])
         return View(panes, report(active, self.second, s, out, target, lender))
 
-# %% ../nbs/14c_switchboard.ipynb #b76d06c6
+# %% ../nbs/14c_switchboard.ipynb #7ba30b79
 FULL = .25 # of the way from black to white: a difference that gets the full colour
 
 def drawings(
@@ -203,7 +202,7 @@ def compared(
     target, # 1×3×H×W, or None
     before:Translation,
     after:Translation
-) -> list: # of `Pane`: two rows of equal length, when there is a target, else the second is as long as the first
+) -> list: # of `Pane`: two rows of equal length
     "Intact above, altered below"
     old, new, known = drawings(before), drawings(after), target is not None
     panes = [Pane("source", to_image(source)), *(Pane(k, to_image(t[0])) for k, t in old.items())]
@@ -220,7 +219,7 @@ def lent(
     "The second face and what the intact generator makes of it"
     return [Pane("second face", to_image(photo)), *(Pane("its "+k, to_image(t[0])) for k, t in drawings(out).items())]
 
-# %% ../nbs/14c_switchboard.ipynb #913f49c9
+# %% ../nbs/14c_switchboard.ipynb #d20c8535
 def report(
     active:Switches,
     second:int, # number of the second face
@@ -239,13 +238,16 @@ def report(
         found = distances(pairs)
         names = list(next(iter(found.values())))
         said += [" "*18+"".join(f"{m:>9}" for m in names), *(f"{k:18}"+"".join(f"{v[m]:9.4f}" for m in names) for k, v in found.items())]
-    if lender: said.append("share of the second face: coarse {:.2f}, fine {:.2f}".format(*share(after.y, before.y, lender[1].y)))
+    if lender:
+        parts = share(after.y, before.y, lender[1].y)
+        said.append("the second face is the same as the first: choose another one" if np.isnan(parts).any()
+                    else "share of the second face: coarse {:.2f}, fine {:.2f}".format(*parts))
     said.append(f"change and error: orange is lighter, blue darker, full colour from {FULL:.0%} of the way from black to white")
     said += [f"no {k.upper()} to switch off: {why}" for k, why in absent(scene.generator.config).items()]
-    if not find_weights("alex"): said.append(f"LPIPS is left out: put {HUB}{WEIGHT_FILES['alex'][0]} into a folder, and name the folder in PMSGAN_WEIGHTS")
+    if not find_weights("alex"): said.append(f"LPIPS is off: put {HUB}{WEIGHT_FILES['alex'][0]} into a folder, and name the folder in PMSGAN_WEIGHTS")
     return "\n".join([*said, *filter(None, [scene.remark])])
 
-# %% ../nbs/14c_switchboard.ipynb #511dae07
+# %% ../nbs/14c_switchboard.ipynb #d2457b89
 PARTS = ("eff", "csasp", "dff", "mssa")
 
 def board_controls() -> tuple: # dict of name -> widget with a value; a button
@@ -258,7 +260,21 @@ def board_controls() -> tuple: # dict of name -> widget with a value; a button
     all_on.add_class("pmsgan-control-all-on")
     return made, all_on
 
-# %% ../nbs/14c_switchboard.ipynb #92fdb425
+def show_board(
+    c:dict, # of `board_controls`
+    board:Board
+):
+    "Brings the controls to what holds"
+    config, active = board.scene.generator.config, board.active
+    lacks = absent(config)
+    for k in PARTS: c[k].disabled, c[k].tooltip, c[k].value = k in lacks, lacks.get(k, ""), k not in lacks and getattr(active, k)
+    stages, tensors = [(f"stage {j}", j) for j in range(1, config.stages+1)], [(t, t) for t in swappable(config)]
+    for k, options in dict(silence=stages, swap=tensors).items():
+        if c[k].options != (options := (("nothing", ""), *options)): c[k].options = options
+        c[k].value = getattr(active, k) or ""
+    c["second"].value, c["second"].disabled = board.second, active.swap is None
+
+# %% ../nbs/14c_switchboard.ipynb #edf80b11
 class Switchboard(Explorer):
     "PMSGAN with switches: `board` is its state, `controls` its widgets by name. CSS class pmsgan-switchboard"
     def __init__(self,
@@ -266,7 +282,8 @@ class Switchboard(Explorer):
         switches:Switches=Switches(), # at the beginning
         second:int=3 # number of the second face
     ):
-        self.board, self.quiet, (self.controls, self.all_on) = Board(scene or Scene(), switches, second), False, board_controls()
+        self.board, self.quiet = Board(scene or Scene(), switches, second), None
+        self.controls, self.all_on = board_controls()
         row, c = W.Layout(flex_flow="row wrap"), self.controls
         rows = [W.HBox([*(c[k] for k in PARTS), self.all_on], layout=row), W.HBox([c["silence"], c["swap"], c["second"]], layout=row)]
         super().__init__(self.draw_board, [SceneControls(self.board.scene, self.act), *rows], "switchboard")
@@ -274,8 +291,8 @@ class Switchboard(Explorer):
         self.all_on.on_click(lambda _: self.change(**vars(Switches())))
 
     def change(self, **changes): # as `Board.change`
-        "Changes the board and draws it once; does nothing while `show_controls` is at work"
-        if not self.quiet: self.act(lambda: self.board.change(**changes))
+        "Changes the board and draws it once; what `show_board` itself sets is no change"
+        if self.quiet != threading.get_ident(): self.act(lambda: self.board.change(**changes))
 
     def draw_board(self):
         view, target = self.board.view(), self.board.scene.target is not None
@@ -284,17 +301,10 @@ class Switchboard(Explorer):
         return view
 
     def act(self, f, *args):
-        try: super().act(f, *args)
-        finally:
-            self.quiet = True
-            try: self.show_controls()
-            finally: self.quiet = False
-    def show_controls(self):
-        "Brings the controls to the state; called with `quiet` on, so that it draws nothing"
-        c, config, active = self.controls, self.board.scene.generator.config, self.board.active
-        lacks = absent(config)
-        for k in PARTS: c[k].disabled, c[k].tooltip, c[k].value = k in lacks, lacks.get(k, ""), k not in lacks and getattr(active, k)
-        for k, options in (("silence", [(f"stage {j}", j) for j in range(1, config.stages+1)]), ("swap", [(t, t) for t in swappable(config)])):
-            if c[k].options != (options := (("nothing", ""), *options)): c[k].options = options
-            c[k].value = getattr(active, k) or ""
-        c["second"].value, c["second"].disabled = self.board.second, active.swap is None
+        "As `Explorer.act`; whether it went well or not, the controls then show what holds"
+        with self.lock:
+            try: super().act(f, *args)
+            finally:
+                self.quiet = threading.get_ident() # messages from the browser may come in several threads
+                try: show_board(self.controls, self.board)
+                finally: self.quiet = None

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'TrainConfig', 'StepSampler', 'FlippedPairs', 'TargetFeatures', 'target_scales', 'atomic', 'save_json',
-           'save_tensors', 'load_tensors', 'save_generator', 'load_generator', 'check_finite', 'average_gradients',
-           'Callback', 'CancelTraining', 'Average', 'Trainer', 'alternate_updates', 'fit', 'translate', 'stage_sheet',
-           'Progress', 'History', 'Samples', 'final_generator', 'training_record', 'save_state', 'load_state',
-           'Checkpoint']
+           'save_tensors', 'load_tensors', 'save_generator', 'load_generator', 'check_finite', 'frozen',
+           'average_gradients', 'Callback', 'CancelTraining', 'Average', 'Trainer', 'alternate_updates', 'fit',
+           'translate', 'stage_sheet', 'Progress', 'History', 'Samples', 'final_generator', 'training_record',
+           'save_state', 'load_state', 'Checkpoint']
 
 # %% ../nbs/10_training.ipynb #cabe7949
 import json
@@ -203,7 +203,7 @@ def load_generator(
         raise ValueError(f"{path}: weights and configuration do not belong together ({str(e).splitlines()[0]})") from None
     return generator.to(device).eval(), info
 
-# %% ../nbs/10_training.ipynb #d807ce0c
+# %% ../nbs/10_training.ipynb #c66cdb41
 def check_finite(
     step:int, # the step under way
     last, # last good checkpoint, or None
@@ -214,6 +214,15 @@ def check_finite(
         if not torch.isfinite(v):
             raise FloatingPointError(f"{name} is {v.item()} at step {step}; the weights were not updated with it. "
                 f"Last good checkpoint: {last or 'none yet'}. Lower the rate, or train in fp32")
+
+@contextmanager
+def frozen(
+    model # whose parameters are to learn before and after
+):
+    "What is computed meanwhile asks no gradient of the model's parameters; they are trainable again afterwards, whatever happens"
+    model.requires_grad_(False)
+    try: yield
+    finally: model.requires_grad_(True)
 
 def average_gradients(
     model, # after backward, on every process
@@ -286,7 +295,7 @@ class Trainer:
     def call(self, name):
         for c in self.callbacks: getattr(c, name)(self)
 
-# %% ../nbs/10_training.ipynb #5f48f55b
+# %% ../nbs/10_training.ipynb #a7993aef
 def alternate_updates(
     t:Trainer,
     x, # B×3×H×W, source
@@ -301,14 +310,12 @@ def alternate_updates(
     check_finite(t.step+1, t.last_checkpoint(), d_loss=d)
     t.update(d, t.discriminators, t.d_opt)
 
-    t.discriminators.requires_grad_(False) # they judge, but do not learn from this
-    with t.autocast():
+    with frozen(t.discriminators), t.autocast(): # they judge, but do not learn from this
         adv = g_adv_loss(t.discriminators(fakes)) # equation (1), the generator's side
         p = perceptual_loss([t.features(f) for f in fakes], t.targets(ys, keys), t.scales) # equation (2)
     full = full_loss(adv, p, t.config.lambda_adv, t.config.lambda_p) # equation (3)
     check_finite(t.step+1, t.last_checkpoint(), adversarial_loss=adv, perceptual_loss=p)
     t.update(full, t.generator, t.g_opt)
-    t.discriminators.requires_grad_(True)
     if t.average: t.average.update(t.generator, t.step)
     return dict(d=d.detach(), adv=adv.detach(), p=p.detach(), full=full.detach())
 

@@ -44,6 +44,8 @@ def write(folder, name, *sources):
     nbformat.write(nbformat.v4.new_notebook(metadata=kernel, cells=[nbformat.v4.new_code_cell(s) for s in sources]), folder/name)
     return f"{folder.name}/{name}"
 
+def unlike(a, b): return a.shape != b.shape or (a != b).any() # screenshots
+
 def pictures(explorer): return explorer.locator(".pmsgan-frame img").evaluate_all("all => all.map(i => i.src)")
 def sentence_of(explorer): return explorer.locator(".pmsgan-said").first.text_content().strip()
 
@@ -103,6 +105,18 @@ def test_page_that_errs(chromium, what, message):
         page.evaluate(what)
         page.wait_for_timeout(100)
 
+def test_panels(opened):
+    "Chapter 00b: a first explorer, one zoom in all panes"
+    with opened("nbs/00b_panels.ipynb") as page:
+        explorer = find(page, "first-face")
+        slider = explorer.get_by_role("slider", name="light")
+        before = screenshot_array(explorer)
+        moved(explorer, press, slider, "ArrowRight", 20)
+        assert slider.get_attribute("aria-valuetext") and unlike(screenshot_array(explorer), before)
+        zoom = lambda _: explorer.locator(".pmsgan-frame img").evaluate_all("all => all.map(i => i.style.transform)")
+        with changing(explorer, zoom): press(explorer.locator(".pmsgan-panes"), "+", 2)
+        assert len(set(settled(explorer, zoom))) == 1
+
 def tagged():
     "The sources of the cells that are tagged explorer, in the chapters before the explorer's own"
     cells = [c for p in sorted((ROOT/"nbs").glob("[01]*_*.ipynb")) if p.name < "14" for c in nbformat.read(p, 4).cells]
@@ -121,7 +135,7 @@ def test_small_explorers(opened, lab):
             explorer = find(page, label)
             before = screenshot_array(explorer)
             for name, panes in controls.items(): assert len(moved(explorer, turn, explorer, name, "ArrowLeft")) >= panes, (label, name)
-            assert (screenshot_array(explorer) != before).any()
+            assert unlike(screenshot_array(explorer), before)
         explorer = find(page, "generator")
         moved(explorer, choose, explorer, "table-II", "(a) one stage")
         assert "one stage" in refused(explorer, choose, explorer, "output", "y2")
@@ -134,6 +148,7 @@ def picture_file(size, kind="png", color=(200, 30, 30)):
     return out.getvalue()
 
 def test_stages(opened, lab):
+    "The whole chapter as a reader runs it"
     with opened("nbs/14_explorer.ipynb") as page:
         explorer = find(page, "stages")
         untouched = settled(explorer, pictures, quiet=1.5)
@@ -142,7 +157,7 @@ def test_stages(opened, lab):
         assert {"source", "stage 3", "stage 2", "final", "target"} <= set(moved(explorer, turn, explorer, "face"))
         assert np.abs(screenshot_array(final).astype(int)-before).mean() > 2
         moved(explorer, turn, explorer, "face", "ArrowLeft")
-        assert (screenshot_array(final) == before).all() and len(untouched) == len(pictures(explorer))
+        assert not unlike(screenshot_array(final), before) and len(untouched) == len(pictures(explorer))
         moved(explorer, drag, control(explorer, "face"), 40) # by mouse
         explorer.locator(".jupyter-widget-Collapse-header, .lm-AccordionPanel-title").first.click() # the face's parameters
         assert "final" in moved(explorer, turn, explorer, "smile", times=5)
@@ -150,7 +165,7 @@ def test_stages(opened, lab):
         with changing(explorer, lambda _: zoom()) as seen: press(explorer.locator(".pmsgan-panes"), "+", 2)
         assert len(set(settled(explorer, lambda _: zoom()))) == 1, "every pane is zoomed alike"
         press(explorer.locator(".pmsgan-panes"), "0")
-        moved(explorer, choose, explorer, "difference", explorer.locator(".pmsgan-control-difference option").nth(1).text_content())
+        moved(explorer, choose, explorer, "difference", explorer.locator(".pmsgan-control-difference option:not(:checked)").first.text_content())
         for data, name in ((b"hello", "notes.txt"), (picture_file((1, 1)), "dot.png"), (picture_file((64, 64))[:90], "cut.png")):
             assert name.partition(".")[0] in refused(explorer, drop_file, intake, name, data, "image/png") or name == "dot.png"
         assert "target" not in moved(explorer, drop_file, intake, "portrait.png", (ROOT/"data"/"portrait.png").read_bytes(), "image/png")
@@ -159,8 +174,71 @@ def test_stages(opened, lab):
         assert "face" in text_of(explorer), "that there is no face in it is said"
         moved(explorer, paste, intake, picture_file((90, 120)))
         explorer.get_by_role("button", name="Camera").click()
-        shot = explorer.get_by_role("button", name="Take the picture")
-        moved(explorer, shot.click)
+        moved(explorer, explorer.get_by_role("button", name="Take the picture").click)
+        refuses_checkpoints(explorer, lab)
+
+def refuses_checkpoints(explorer, lab):
+    "A missing file, no checkpoint, one that holds something else: a sentence each, and the field shows what is used"
+    (lab.folder/"nbs"/"other.safetensors").write_bytes(b"hello")
+    explorer.locator(".jupyter-widget-Collapse-header, .lm-AccordionPanel-title").nth(1).click()
+    path = control(explorer, "checkpoint-path")
+    before = path.input_value()
+    def enter(text):
+        path.fill(text)
+        path.press("Enter")
+    for text in ("nowhere.safetensors", "other.safetensors", "../data/portrait.png"):
+        assert text.split("/")[-1] in refused(explorer, enter, text)
+        until(lambda: path.input_value() == before, what="the path that is used")
+
+def text_of(explorer): return explorer.locator(".pmsgan-text").first.text_content().strip()
+
+def picture_file(size, kind="png", color=(200, 30, 30)):
+    out = io.BytesIO()
+    Image.new("RGB", size, color).save(out, kind)
+    return out.getvalue()
+
+def test_stages(opened, lab):
+    "The whole chapter as a reader runs it"
+    with opened("nbs/14_explorer.ipynb") as page:
+        explorer = find(page, "stages")
+        untouched = settled(explorer, pictures, quiet=1.5)
+        final, intake = explorer.locator('[data-name="final"] img'), explorer.locator(".pmsgan-intake")
+        before = screenshot_array(final)
+        assert {"source", "stage 3", "stage 2", "final", "target"} <= set(moved(explorer, turn, explorer, "face"))
+        assert np.abs(screenshot_array(final).astype(int)-before).mean() > 2
+        moved(explorer, turn, explorer, "face", "ArrowLeft")
+        assert not unlike(screenshot_array(final), before) and len(untouched) == len(pictures(explorer))
+        moved(explorer, drag, control(explorer, "face"), 40) # by mouse
+        explorer.locator(".jupyter-widget-Collapse-header, .lm-AccordionPanel-title").first.click() # the face's parameters
+        assert "final" in moved(explorer, turn, explorer, "smile", times=5)
+        zoom = lambda: explorer.locator(".pmsgan-frame img").evaluate_all("all => all.map(i => i.style.transform)")
+        with changing(explorer, lambda _: zoom()) as seen: press(explorer.locator(".pmsgan-panes"), "+", 2)
+        assert len(set(settled(explorer, lambda _: zoom()))) == 1, "every pane is zoomed alike"
+        press(explorer.locator(".pmsgan-panes"), "0")
+        moved(explorer, choose, explorer, "difference", explorer.locator(".pmsgan-control-difference option:not(:checked)").first.text_content())
+        for data, name in ((b"hello", "notes.txt"), (picture_file((1, 1)), "dot.png"), (picture_file((64, 64))[:90], "cut.png")):
+            assert name.partition(".")[0] in refused(explorer, drop_file, intake, name, data, "image/png") or name == "dot.png"
+        assert "target" not in moved(explorer, drop_file, intake, "portrait.png", (ROOT/"data"/"portrait.png").read_bytes(), "image/png")
+        assert not explorer.locator('[data-name="target"]').count(), "a picture of one's own has no target"
+        moved(explorer, drop_file, intake, "large.jpg", picture_file((6000, 4000), "jpeg"), "image/jpeg", seconds=30)
+        assert "face" in text_of(explorer), "that there is no face in it is said"
+        moved(explorer, paste, intake, picture_file((90, 120)))
+        explorer.get_by_role("button", name="Camera").click()
+        moved(explorer, explorer.get_by_role("button", name="Take the picture").click)
+        refuses_checkpoints(explorer, lab)
+
+def refuses_checkpoints(explorer, lab):
+    "A missing file, no checkpoint, one that holds something else: a sentence each, and the field shows what is used"
+    (lab.folder/"nbs"/"other.safetensors").write_bytes(b"hello")
+    explorer.locator(".jupyter-widget-Collapse-header, .lm-AccordionPanel-title").nth(1).click()
+    path = control(explorer, "checkpoint-path")
+    before = path.input_value()
+    def enter(text):
+        path.fill(text)
+        path.press("Enter")
+    for text in ("nowhere.safetensors", "other.safetensors", "../data/portrait.png"):
+        assert text.split("/")[-1] in refused(explorer, enter, text)
+        until(lambda: path.input_value() == before, what="the path that is used")
 
 def test_refused_checkpoints(opened, lab):
     source = """from pmsgan.explorer import Scene, StageExplorer
@@ -179,15 +257,15 @@ StageExplorer(Scene(size=64))"""
             assert text.split("/")[-1] in refused(explorer, enter, text)
             until(lambda: path.input_value() == before, what="the old path")
 
-def test_attention(opened):
-    with opened("nbs/14b_attention.ipynb") as page:
+def test_attention(opened, lab):
+    with opened(write(lab.folder/"nbs", "attention.ipynb", "from pmsgan.attention import AttentionExplorer", "AttentionExplorer()")) as page:
         explorer = find(page, "attention")
         for what, panes in {"channel attention": 8, "fusion gates": 6, "tensors": 16, "a pixel": 7, "masks": 10}.items():
             moved(explorer, choose, explorer, "look-at", what)
             assert explorer.locator(".pmsgan-pane").count() == panes, what
         before = screenshot_array(explorer)
         assert {"mask on x", "D1"} <= set(moved(explorer, turn, explorer, "channel"))
-        assert (screenshot_array(explorer) != before).any()
+        assert unlike(screenshot_array(explorer), before)
         moved(explorer, choose, explorer, "look-at", "a pixel")
         frame = explorer.locator(".pmsgan-frame").first
         box = frame.bounding_box()
@@ -198,6 +276,25 @@ def test_attention(opened):
         assert {"x", "y"} <= set(moved(explorer, turn, explorer, "face"))
         assert "notes.txt" in refused(explorer, drop_file, explorer.locator(".pmsgan-intake"), "notes.txt", b"hello", "text/plain")
 
+def test_switchboard(opened, lab):
+    with opened(write(lab.folder/"nbs", "switchboard.ipynb", "from pmsgan.switchboard import Switchboard", "Switchboard()")) as page:
+        explorer = find(page, "switchboard")
+        if not control(explorer, "dff").is_checked(): explorer.get_by_role("button", name="All on").click()
+        before = screenshot_array(explorer)
+        changed = moved(explorer, press, control(explorer, "dff"), "Space")
+        assert "final altered" in changed and "final" not in changed and "DFF off" in text_of(explorer)
+        assert unlike(screenshot_array(explorer), before)
+        moved(explorer, choose, explorer, "silence", "stage 2")
+        moved(explorer, press, control(explorer, "silence"), "ArrowDown")
+        assert "stage 3" in text_of(explorer)
+        moved(explorer, choose, explorer, "swap", "CSASP1")
+        assert "second face" in moved(explorer, turn, explorer, "second")
+        assert "source" in moved(explorer, turn, explorer, "face")
+        moved(explorer, explorer.get_by_role("button", name="All on").click)
+        assert control(explorer, "dff").is_checked() and explorer.locator(".pmsgan-control-second [disabled]").count()
+        refused(explorer, drop_file, explorer.locator(".pmsgan-intake"), "notes.txt", b"hello", "text/plain")
+        moved(explorer, drop_file, explorer.locator(".pmsgan-intake"), "portrait.png", (ROOT/"data"/"portrait.png").read_bytes(), "image/png")
+
 LIVE = """from pmsgan.faces import face
 from pmsgan.generator import GeneratorConfig
 from pmsgan.live import TrainingExplorer
@@ -205,14 +302,13 @@ from pmsgan.losses import VGG19Features
 from pmsgan.pyramid import to_tensor
 from pmsgan.training import TrainConfig, Trainer
 pairs = [dict(source=to_tensor(f.images["photo"]), target=to_tensor(f.images["sketch"]), name=str(i)) for i in range(4) for f in [face(i, 32)]]
-config = TrainConfig(steps=100_000, size=32)
+config = TrainConfig(steps=1000, size=32)
 trainer = Trainer(pairs, VGG19Features(("relu1_1", "relu2_1"), random=True), GeneratorConfig.preset("tiny"), config, "cpu")
 explorer = TrainingExplorer(trainer)
 explorer"""
 
 def test_training(opened, lab):
     "Start, Stop and Resume, and looking back while it goes on"
-    with opened(write(lab.folder/"nbs", "live.ipynb", LIVE, "explorer.close()")) as page: pass
     with opened(write(lab.folder/"nbs", "live.ipynb", LIVE)) as page:
         explorer = find(page, "training")
         status, button = explorer.locator(".pmsgan-status"), lambda name: explorer.get_by_role("button", name=name, exact=True)
@@ -249,4 +345,4 @@ def test_standalone_page(chromium, run, tmp_path):
             if label == "training": turn(explorer, "step", "ArrowLeft")
             else: moved(explorer, turn, explorer, "face")
             settled(explorer, pictures)
-            assert (screenshot_array(explorer) != before).any()
+            assert unlike(screenshot_array(explorer), before)

@@ -23,7 +23,7 @@ def fails(done, *words):
     assert done.stderr.startswith("pmsgan: ") and done.stderr.count("\n") == 1, done.stderr
     for w in words: assert w in done.stderr, done.stderr
 
-@pytest.mark.parametrize("command", [[], ["faces"], ["database"], ["align"], ["train"], ["translate"], ["evaluate"], ["compare"], ["demo"]], ids=str)
+@pytest.mark.parametrize("command", [[], ["faces"], ["database"], ["align"], ["train"], ["translate"], ["evaluate"], ["compare"], ["explore"], ["demo"]], ids=str)
 def test_help(command):
     done = inside(*command, "--help")
     assert done.returncode == 0 and "usage: pmsgan" in done.stdout and not done.stderr
@@ -38,7 +38,8 @@ def test_version(): assert pmsgan("--version").stdout.startswith("pmsgan 0.")
 @pytest.mark.parametrize("words", ["", "paint", "faces", "faces --n 0 --out x", "train --out x", "train --source a --target b --out x --size 65",
                                    "train --source a --target b --out x --preset huge", "translate x", "translate x y --out z --size 2",
                                    "train --target b --out x --database cuhk", "database nowhere x", "align x", "align x --out y --template round",
-                                   "compare --source a --target b --test-source c --test-target d --out x --methods e,f", "compare --out x"])
+                                   "compare --source a --target b --test-source c --test-target d --out x --methods e,f", "compare --out x",
+                                   "explore --port 0", "explore --size 65"])
 def test_wrong_usage_is_2(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = inside(*words.split())
@@ -241,3 +242,7 @@ def test_generator_in_the_box(tmp_path):
     for stem in ("0056", "0057"):
         drawn, photo, target = (read(p) for p in (tmp_path/f"{stem}.png", faces/"photo"/f"{stem}.png", faces/"sketch"/f"{stem}.png"))
         assert abs(drawn-target).mean() < 0.3*abs(photo-target).mean()
+
+def test_explore_refuses_before_it_serves(tmp_path, run):
+    fails(inside("explore", tmp_path/"nowhere.safetensors", "--no-browser"), "no such checkpoint")
+    fails(inside("explore", run/"generator.safetensors", "--run", tmp_path, "--no-browser"), str(tmp_path))
