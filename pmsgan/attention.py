@@ -122,7 +122,7 @@ def remask(
     "y with another mask, everything before it as it was (III-A.4)"
     return torch.tanh(generator.mssa.refine(trace["D1"], mask))
 
-# %% ../nbs/14b_attention.ipynb #932c0377
+# %% ../nbs/14b_attention.ipynb #8eb697d5
 @torch.no_grad()
 def mask_view(
     generator,
@@ -145,7 +145,7 @@ def mask_view(
     change = (even-trace["y"])[0].abs().mean(0)/2 # H×W, fractions of the range
     labels = [i if i % max(1, n//6) == 0 else "" for i in range(n)]
     panes = [Pane("x", x), Pane("y", y), Pane("who wins", colors[p.argmax(0).cpu().numpy()], f"{int((wins > 0).sum())} of {n} channels"),
-             Pane("mean share", bars(mean, colors, float(mean.max()), labels), f"up to {mean.max():.2f}; even {1/n:.2f}"),
+             Pane("mean share", bars(mean, colors, float(mean.max()), labels), f"up to {mean.max():.2f}; even {1/n:.2f}", mark=False),
              Pane("entropy", heat(h, 0, math.log2(n)), f"{h.mean():.2f} of {math.log2(n):.2f} bits"),
              Pane("mask on x", overlay(m[c], x), f"channel {c}\n{m[c].min():.1g} to {m[c].max():.2g}"),
              Pane("D1", signed(before, top), f"channel {c}, before"), Pane("M·D1 + D1", signed(after, top), f"channel {c}, after"),
@@ -159,7 +159,7 @@ def mask_view(
     if kind != "channel": text.append(f"Mask kind {kind!r}: values do not sum to 1 at a pixel (mean sum {m.sum(0).mean():.3g}); shares are parts of that sum.")
     return View(panes, "\n".join(text))
 
-# %% ../nbs/14b_attention.ipynb #af93d61e
+# %% ../nbs/14b_attention.ipynb #75d660f0
 class Branch(NamedTuple):
     "One branch of a CSASP"
     name:str # "E2, rate 2" or "E1, 1×1"
@@ -194,7 +194,7 @@ def csasp_view(
     parts, top, panes, text = 100*sums/sums.sum(0).clamp_min(1e-30), max(float(m.max()) for m in maps), [], []
     for b, m, (before, after), color in zip(branches, maps, parts, _BRANCH):
         w = b.weights
-        panes += [Pane(f"weights, {b.name}", bars(w, [color]*len(w)), f"mean {w.mean():.2f}"),
+        panes += [Pane(f"weights, {b.name}", bars(w, [color]*len(w)), f"mean {w.mean():.2f}", mark=False),
                   Pane(b.name, heat(m, 0, top), f"mean {m.mean():.2f}")]
         text.append(f"{b.name:10} weights {w.min():.2f} to {w.max():.2f}, mean {w.mean():.2f}; of all |values| {before:2.0f} %, weighed {after:2.0f} %")
     return View(panes, "\n".join([f"CSASP{stage}: bars, weights of {4*len(w)} channels (lines at 0.5 and 1);",
@@ -328,7 +328,7 @@ def _parts(sums): # a dict of numbers, each at least 0
     whole = sum(sums.values())
     return {k: v/whole if whole > 0 else 0. for k, v in sums.items()}
 
-# %% ../nbs/14b_attention.ipynb #46b8874e
+# %% ../nbs/14b_attention.ipynb #b76fe618
 class Dependence:
     "y of one picture together with the graph that made it, kept for many clicks; it holds memory until it is dropped"
     def __init__(self,
@@ -355,8 +355,9 @@ class Dependence:
         maps = {k: g[0].abs().sum(0) for k, g in zip(("x", "x2", "x3"), grads[:n])} # Hj×Wj
         total = bring_back(grads[:n])[0].abs().sum(0) # H×W
         stages = {k: float((g*t.detach()).abs().sum()) for (k, t), g in zip(self.cut.items(), grads[n:])}
-        return Influence(row, col, float(value.detach()), {k: m.cpu().numpy() for k, m in maps.items()}, _parts({k: float(m.sum()) for k, m in maps.items()}),
-                         _parts(stages), total.cpu().numpy(), tuple(radius(total, row, col, f) for f in (.5, .9)))
+        levels = {k: float(m.sum()) for k, m in maps.items()}
+        return Influence(row, col, float(value.detach()), {k: m.cpu().numpy() for k, m in maps.items()}, _parts(levels), _parts(stages),
+                         total.cpu().numpy(), tuple(radius(total, row, col, f) for f in (.5, .9)))
 
 # %% ../nbs/14b_attention.ipynb #b4104d61
 def _gradient_map(m, log): # |gradient|, H×W
@@ -379,7 +380,7 @@ def with_radii(
     for a in ((-4, 0, 4, 0), (0, -4, 0, 4)): d.line([x+a[0], y+a[1], x+a[2], y+a[3]], fill="red", width=2)
     return np.asarray(im)
 
-# %% ../nbs/14b_attention.ipynb #6644af6d
+# %% ../nbs/14b_attention.ipynb #443a5ed2
 def pixel_view(
     source, # 3×H×W in [-1, 1]
     y, # 3×H×W in [-1, 1]
@@ -393,16 +394,16 @@ def pixel_view(
     panes = [Pane("x", with_radii(to_image(source), p), "50 %, 90 % circles"), Pane("y", to_image(y), f"here {p.value:.2f}"),
              *[Pane(f"|∂y/∂{k}|", _gradient_map(m, log), f"{100*p.levels[k]:.1f} % of the levels") for k, m in p.maps.items()],
              Pane("all, back at x", _gradient_map(p.total, log), f"radii {p.radii[0]:.1f} and {p.radii[1]:.1f}"),
-             Pane("shares", bars(parts.values(), (["#888888"]*len(p.levels)+list(_BRANCH))[:len(parts)], labels=list(parts)), "levels, then stages")]
+             Pane("shares", bars(parts.values(), (["#888888"]*len(p.levels)+list(_BRANCH))[:len(parts)], labels=list(parts)), "levels, then stages", mark=False)]
     if not sum(p.levels.values()):
         return View(panes, f"Pixel ({p.col}, {p.row}), y {p.value:.2f}: no gradient comes back, tanh is flat here. Choose a pixel that is neither black nor white.")
     return View(panes, f"Pixel ({p.col}, {p.row}), y {p.value:.2f}. Levels, each value by the same small step: {percent(p.levels)}.\n"
                        f"Stages where the decoders begin, each value by the same fraction: {percent(p.stages)}.\n"
                        f"Half of the dependence lies within {p.radii[0]:.1f} pixels of x ({100*p.radii[0]/w:.0f} % of the width), 90 % within {p.radii[1]:.1f} ({100*p.radii[1]/w:.0f} %).")
 
-# %% ../nbs/14b_attention.ipynb #ce316c96
+# %% ../nbs/14b_attention.ipynb #64151672
 LOOK_AT = ("masks", "channel attention", "fusion gates", "tensors", "a pixel")
-CELLS = {"masks": (160, 5), "channel attention": (190, 4), "fusion gates": (130, 6), "tensors": (96, 8), "a pixel": (200, 7)} # width of a pane; columns of the sheet
+CELLS = dict(zip(LOOK_AT, ((160, 5), (190, 4), (130, 6), (96, 8), (200, 7)))) # width of a pane, columns of the sheet
 
 @dataclass
 class Look:

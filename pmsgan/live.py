@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LOSSES', 'PLOT', 'EDGES', 'POLICY', 'read_rows', 'read_json', 'RunFolder', 'running_mean', 'ticks', 'axes_of',
            'step_at', 'point_of', 'plot_losses', 'RunView', 'halt', 'Recorder', 'Background', 'LiveRun',
-           'every_so_often', 'as_run', 'find_runs', 'TrainingControls', 'connect', 'TrainingExplorer', 'look_at_run',
-           'set_clock', 'Tabs', 'page', 'free_port', 'page_notebook', 'voila_server', 'serve']
+           'every_so_often', 'as_run', 'find_runs', 'near', 'TrainingControls', 'connect', 'TrainingExplorer',
+           'look_at_run', 'set_clock', 'Tabs', 'page', 'free_port', 'page_notebook', 'voila_server', 'serve']
 
 # %% ../nbs/14d_live.ipynb #39050a48
 import atexit
@@ -371,7 +371,7 @@ class LiveRun(Background):
         if self.error: return f"ended by an error after step {step}"
         return "not started" if step == 0 else "done" if step >= self.total else f"stopped after step {step}"
 
-# %% ../nbs/14d_live.ipynb #5dd724e1
+# %% ../nbs/14d_live.ipynb #c3c6772b
 def every_so_often(
     seconds:float,
     f # called until it returns False
@@ -400,7 +400,14 @@ def find_runs(
     found = [p for folder in (start, *start.parents) for p in folder.glob("runs/*/losses.jsonl")]
     return [p.parent for p in sorted(found, key=lambda p: -p.stat().st_mtime)]
 
-# %% ../nbs/14d_live.ipynb #f8e72b7f
+def near(
+    path
+) -> Path:
+    "A path as people write it: from the working folder, where it lies inside"
+    path, here = Path(path).resolve(), Path.cwd().resolve()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+# %% ../nbs/14d_live.ipynb #e73ccfcf
 class TrainingControls(W.VBox):
     "Buttons, a slider over the steps, and what the plot shows"
     def __init__(self,
@@ -410,7 +417,7 @@ class TrainingControls(W.VBox):
         box = lambda name, value: describe(W.Checkbox(value, indent=False, layout=W.Layout(width="auto")), name)
         self.start, self.stop = button("start", "begin training"), button("stop", "end after the present step")
         self.resume, self.again = button("resume", "go on where it stopped"), button("read again", "look for what is new in the folder")
-        runs, wide = [str(p) for p in find_runs()], W.Layout(width="38em")
+        runs, wide = [str(near(p)) for p in find_runs()], W.Layout(width="38em")
         self.folder = describe(W.Combobox(options=runs, continuous_update=False, layout=wide), "run")
         self.step, self.follow = describe(W.IntSlider(layout=wide), "step"), box("follow", True)
         self.smooth = describe(W.IntSlider(1, 1, 50, layout=W.Layout(width="26em")), "smooth")
@@ -429,7 +436,7 @@ class TrainingControls(W.VBox):
         slider.step = max(1, int(np.median(np.diff(steps)))) if len(steps) > 1 else 1
         slider.value, self.follow.value = state.step, state.follow
         self.status.value = f'<span role="status">{html.escape(run.status)}</span>'
-        if not run.live: self.folder.value = str(run.folder)
+        if not run.live: self.folder.value = str(near(run.folder))
         else:
             begun, done = run.trainer.step > 0, run.trainer.step >= run.total
             self.start.disabled, self.resume.disabled = run.running or begun, run.running or done or not begun

@@ -25,12 +25,13 @@ import traitlets as T
 from IPython.display import Image as Shown
 from PIL import Image, ImageDraw, ImageFont
 
-# %% ../nbs/00b_panels.ipynb #17e9d625
+# %% ../nbs/00b_panels.ipynb #1f19fc41
 class Pane(NamedTuple):
     "One picture with its name, and a few words beneath it"
     name:str # the same from one update to the next: "stage 3"
     picture:np.ndarray # H×W×3 or H×W, uint8; panes of different size are shown equally wide
     note:str = "" # "L1 0.081"
+    mark:bool = True # may a point be chosen in it, and is it marked? Not in a bar chart
 
 class View(NamedTuple):
     "What an explorer shows at one moment"
@@ -86,7 +87,7 @@ def broken(
     while last and not fits(last+"…"): last = last[:-1]
     return [*lines[:most-1], last.rstrip()+"…"]
 
-# %% ../nbs/00b_panels.ipynb #fc2539b6
+# %% ../nbs/00b_panels.ipynb #cbe73216
 def _row(panes, cell, point): # names, pictures and notes of one row of a sheet
     name, note, line, pad = _font(12), _font(11), 15, 8
     names, notes = [broken(p.name, name, cell, 2) for p in panes], [broken(p.note, note, cell) for p in panes]
@@ -95,12 +96,12 @@ def _row(panes, cell, point): # names, pictures and notes of one row of a sheet
     top = line*max(map(len, names))+2
     im = Image.new("RGB", (len(panes)*(cell+pad)+pad, top+max(heights)+line*max(map(len, notes))+2*pad), "white")
     d = ImageDraw.Draw(im)
-    for j, (b, h) in enumerate(zip(pictures, heights)):
+    for j, (p, b, h) in enumerate(zip(panes, pictures, heights)):
         x = pad+j*(cell+pad)
         for i, text in enumerate(names[j]): d.text((x, top-line*(len(names[j])-i)-1), text, fill=(20, 20, 20), font=name)
         im.paste(b.resize((cell, h), Image.NEAREST if cell >= 2*b.width else Image.LANCZOS), (x, top))
         for i, text in enumerate(notes[j]): d.text((x, top+h+2+i*line), text, fill=(70, 70, 70), font=note)
-        if len(point):
+        if len(point) and p.mark:
             u, v = x+point[0]*cell, top+point[1]*h
             for r, width, color in ((6, 4, "black"), (5, 2, "white")): d.ellipse((u-r, v-r, u+r, v+r), outline=color, width=width)
     return im
@@ -144,7 +145,7 @@ def still(
     "A contact sheet to end a cell with: displayed and stored as one small PNG"
     return Shown(small_png(contact_sheet(view, **kwargs)), format="png")
 
-# %% ../nbs/00b_panels.ipynb #7de4c7e4
+# %% ../nbs/00b_panels.ipynb #5af4949c
 _PLACE = """
 const clamp = (v, a, b) => Math.min(b, Math.max(a, v));
 function shift([cx, cy, k]) { // of the picture's upper left corner, in sides of the frame
@@ -155,7 +156,7 @@ function place(figures, model) { // zoom and point are the same in every pane
   for (const f of figures) {
     f.img.style.transform = `translate(${100*tx}%, ${100*ty}%) scale(${k})`;
     f.img.style.imageRendering = k*f.frame.clientWidth > 2*f.img.naturalWidth ? "pixelated" : "auto";
-    f.mark.hidden = point.length !== 2;
+    f.mark.hidden = point.length !== 2 || !f.marked;
     if (f.mark.hidden) continue;
     f.mark.style.left = `${100*(point[0]*k+tx)}%`;
     f.mark.style.top = `${100*(point[1]*k+ty)}%`;
@@ -202,7 +203,7 @@ function hint(model) {
 }
 """
 
-# %% ../nbs/00b_panels.ipynb #127229d0
+# %% ../nbs/00b_panels.ipynb #80835e75
 _HAND = """
 function hand(f, grid, model) { // what mouse and fingers do in one frame
   let from = null, dragged = false;
@@ -224,7 +225,7 @@ function hand(f, grid, model) { // what mouse and fingers do in one frame
     from = null;
   });
   on("click", event => {
-    if (!model.get("clickable") || event.detail > 1 || dragged) return;
+    if (!model.get("clickable") || !f.marked || event.detail > 1 || dragged) return;
     model.set("point", at(event, f.frame, model));
     model.save_changes();
   });
@@ -238,7 +239,7 @@ function hand(f, grid, model) { // what mouse and fingers do in one frame
 }
 """
 
-# %% ../nbs/00b_panels.ipynb #e87dc918
+# %% ../nbs/00b_panels.ipynb #b1a17ad3
 _FIGURES = """
 const make = (tag, className, more) => Object.assign(document.createElement(tag), {className}, more);
 function figure(grid, model) {
@@ -251,6 +252,7 @@ function figure(grid, model) {
   return f;
 }
 function fill(f, pane, model) {
+  f.marked = pane.mark;
   f.root.dataset.name = f.name.textContent = f.name.title = pane.name;
   f.note.textContent = pane.note;
   f.frame.style.aspectRatio = pane.width+" / "+pane.height;
@@ -341,14 +343,14 @@ _CSS = """
                    white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; color: var(--jp-ui-font-color1, inherit); }
 """
 
-# %% ../nbs/00b_panels.ipynb #3633e706
+# %% ../nbs/00b_panels.ipynb #87265be3
 _WORKERS = ThreadPoolExecutor(2) # two pictures are packed at a time
 
 class Panes(anywidget.AnyWidget):
     "Named pictures side by side, equally wide, with one zoom and one marked point for all"
     _esm = _PLACE+_KEYS+_HAND+_FIGURES+_SERVE+_PANES
     _css = _CSS
-    panes = T.List().tag(sync=True) # dicts of name, note, data (PNG), width, height
+    panes = T.List().tag(sync=True) # dicts of name, note, mark, data (PNG), width, height
     zoom = T.List(T.Float(), [.5, .5, 1.], minlen=3, maxlen=3).tag(sync=True) # middle of what is seen, in fractions of the sides, and factor
     point = T.List(T.Float(), maxlen=2).tag(sync=True) # x, y in fractions of the sides, or empty
     clickable = T.Bool(False).tag(sync=True) # may a point be chosen?
@@ -361,7 +363,7 @@ class Panes(anywidget.AnyWidget):
     ):
         "Shows these pictures; ValueError for anything but uint8 pictures, and nothing changes"
         data = _WORKERS.map(png, [p.picture for p in panes])
-        self.panes = [dict(name=p.name, note=p.note, data=d, width=np.shape(p.picture)[1], height=np.shape(p.picture)[0])
+        self.panes = [dict(name=p.name, note=p.note, mark=p.mark, data=d, width=np.shape(p.picture)[1], height=np.shape(p.picture)[0])
                       for p, d in zip(panes, data)]
 
 # %% ../nbs/00b_panels.ipynb #181ad489
