@@ -12,7 +12,7 @@ import browser
 import nbformat
 import numpy as np
 import pytest
-from browser import changing, drag, drop_file, labelled, notebook, paste, press, screenshot_array, settled, standalone, until, watched
+from browser import changing, check, drag, drop_file, labelled, notebook, paste, press, screenshot_array, settled, standalone, until, watched
 from conftest import PMSGAN, ROOT
 from PIL import Image
 
@@ -192,44 +192,6 @@ def refuses_checkpoints(explorer, lab):
         assert text.split("/")[-1] in refused(explorer, enter, text)
         until(lambda: path.input_value() == before, what="the path that is used")
 
-def test_attention(opened, lab):
-    with opened(write(lab.folder/"nbs", "attention.ipynb", "from pmsgan.attention import AttentionExplorer", "AttentionExplorer()")) as page:
-        explorer = find(page, "attention")
-        for what, panes in {"channel attention": 8, "fusion gates": 6, "tensors": 16, "a pixel": 7, "masks": 10}.items():
-            moved(explorer, choose, explorer, "look-at", what)
-            assert explorer.locator(".pmsgan-pane").count() == panes, what
-        before = screenshot_array(explorer)
-        assert {"mask on x", "D1"} <= set(moved(explorer, turn, explorer, "channel"))
-        assert unlike(screenshot_array(explorer), before)
-        moved(explorer, choose, explorer, "look-at", "a pixel")
-        frame = explorer.locator(".pmsgan-frame").first
-        box = frame.bounding_box()
-        assert "|∂y/∂x|" in moved(explorer, frame.click, position={"x": box["width"]*.5, "y": box["height"]*.7})
-        assert text_of(explorer).startswith("Pixel (64, 89)")
-        moved(explorer, press, explorer.locator(".pmsgan-panes"), "ArrowRight")
-        assert text_of(explorer).startswith("Pixel (65, 89)")
-        assert {"x", "y"} <= set(moved(explorer, turn, explorer, "face"))
-        assert "notes.txt" in refused(explorer, drop_file, explorer.locator(".pmsgan-intake"), "notes.txt", b"hello", "text/plain")
-
-def test_switchboard(opened, lab):
-    with opened(write(lab.folder/"nbs", "switchboard.ipynb", "from pmsgan.switchboard import Switchboard", "Switchboard()")) as page:
-        explorer = find(page, "switchboard")
-        if not control(explorer, "dff").is_checked(): explorer.get_by_role("button", name="All on").click()
-        before = screenshot_array(explorer)
-        changed = moved(explorer, press, control(explorer, "dff"), "Space")
-        assert "final altered" in changed and "final" not in changed and "DFF off" in text_of(explorer)
-        assert unlike(screenshot_array(explorer), before)
-        moved(explorer, choose, explorer, "silence", "stage 2")
-        moved(explorer, press, control(explorer, "silence"), "ArrowDown")
-        assert "stage 3" in text_of(explorer)
-        moved(explorer, choose, explorer, "swap", "CSASP1")
-        assert "second face" in moved(explorer, turn, explorer, "second")
-        assert "source" in moved(explorer, turn, explorer, "face")
-        moved(explorer, explorer.get_by_role("button", name="All on").click)
-        assert control(explorer, "dff").is_checked() and explorer.locator(".pmsgan-control-second [disabled]").count()
-        refused(explorer, drop_file, explorer.locator(".pmsgan-intake"), "notes.txt", b"hello", "text/plain")
-        moved(explorer, drop_file, explorer.locator(".pmsgan-intake"), "portrait.png", (ROOT/"data"/"portrait.png").read_bytes(), "image/png")
-
 LIVE = """from pmsgan.faces import face
 from pmsgan.generator import GeneratorConfig
 from pmsgan.live import TrainingExplorer
@@ -242,29 +204,77 @@ trainer = Trainer(pairs, VGG19Features(("relu1_1", "relu2_1"), random=True), Gen
 explorer = TrainingExplorer(trainer)
 explorer"""
 
-def test_training(opened, lab):
+@pytest.fixture(scope="module")
+def three(opened, lab):
+    "Three explorers in one notebook of a user's own"
+    make = ["from pmsgan.attention import AttentionExplorer\nfrom pmsgan.switchboard import Switchboard", "AttentionExplorer()", "Switchboard()", LIVE]
+    with opened(write(lab.folder/"nbs", "three.ipynb", *make)) as page: yield page
+
+@pytest.fixture
+def explorers(three):
+    "The same, and what went wrong is laid to the test in which it did"
+    yield three
+    check(three)
+
+def test_attention(explorers):
+    explorer = find(explorers, "attention")
+    for what, panes in {"channel attention": 8, "fusion gates": 6, "tensors": 16, "a pixel": 7, "masks": 10}.items():
+        moved(explorer, choose, explorer, "look-at", what)
+        assert explorer.locator(".pmsgan-pane").count() == panes, what
+    before = screenshot_array(explorer)
+    assert {"mask on x", "D1"} <= set(moved(explorer, turn, explorer, "channel"))
+    assert unlike(screenshot_array(explorer), before)
+    moved(explorer, choose, explorer, "look-at", "a pixel")
+    frame = explorer.locator(".pmsgan-frame").first
+    box = frame.bounding_box()
+    assert "|∂y/∂x|" in moved(explorer, frame.click, position={"x": box["width"]*.5, "y": box["height"]*.7})
+    assert text_of(explorer).startswith("Pixel (64, 89)")
+    moved(explorer, press, explorer.locator(".pmsgan-panes"), "ArrowRight")
+    assert text_of(explorer).startswith("Pixel (65, 89)")
+    assert {"x", "y"} <= set(moved(explorer, turn, explorer, "face"))
+    assert "notes.txt" in refused(explorer, drop_file, explorer.locator(".pmsgan-intake"), "notes.txt", b"hello", "text/plain")
+
+def test_switchboard(explorers):
+    explorer = find(explorers, "switchboard")
+    if not control(explorer, "dff").is_checked(): explorer.get_by_role("button", name="All on").click()
+    before = screenshot_array(explorer)
+    changed = moved(explorer, press, control(explorer, "dff"), "Space")
+    assert "final altered" in changed and "final" not in changed and "DFF off" in text_of(explorer)
+    assert unlike(screenshot_array(explorer), before)
+    moved(explorer, choose, explorer, "silence", "stage 2")
+    moved(explorer, press, control(explorer, "silence"), "ArrowDown")
+    assert "stage 3" in text_of(explorer)
+    moved(explorer, choose, explorer, "swap", "CSASP1")
+    assert "second face" in moved(explorer, turn, explorer, "second")
+    assert "source" in moved(explorer, turn, explorer, "face")
+    moved(explorer, explorer.get_by_role("button", name="All on").click)
+    assert control(explorer, "dff").is_checked() and explorer.locator(".pmsgan-control-second [disabled]").count()
+    refused(explorer, drop_file, explorer.locator(".pmsgan-intake"), "notes.txt", b"hello", "text/plain")
+    moved(explorer, drop_file, explorer.locator(".pmsgan-intake"), "portrait.png", (ROOT/"data"/"portrait.png").read_bytes(), "image/png")
+
+def test_training(explorers):
     "Start, Stop and Resume, and looking back while it goes on"
-    with opened(write(lab.folder/"nbs", "live.ipynb", LIVE)) as page:
-        explorer = find(page, "training")
-        status, button = explorer.locator(".pmsgan-status"), lambda name: explorer.get_by_role("button", name=name, exact=True)
-        says = lambda l: l.text_content()
-        moved(explorer, button("Start").click, seconds=30)
-        with changing(explorer, pictures): pass # by itself
-        assert "training" in says(status)
-        turn(explorer, "step", "ArrowLeft")
-        until(lambda: not control(explorer, "follow").is_checked(), what="follow is unchecked")
-        there = settled(explorer, text_of)
-        page.wait_for_timeout(1500)
-        assert text_of(explorer) == there and "training" in says(status), "it goes on while we look back"
-        with changing(status, says): button("Stop").click()
-        until(lambda: "stopped after step" in says(status), what="stopped")
-        stopped = settled(status, says, quiet=1)
-        with changing(explorer, pictures): control(explorer, "full").click()
-        with changing(status, says): button("Resume").click()
-        control(explorer, "follow").click()
-        with changing(explorer, pictures): pass
-        assert "training" in says(status) != stopped
-        with changing(status, says): button("Stop").click()
+    explorer = find(explorers, "training")
+    status, button = explorer.locator(".pmsgan-status"), lambda name: explorer.get_by_role("button", name=name, exact=True)
+    says = lambda l: l.text_content()
+    moved(explorer, button("Start").click, seconds=30)
+    with changing(explorer, pictures): pass # by itself
+    assert "training" in says(status)
+    turn(explorer, "step", "ArrowLeft")
+    until(lambda: not control(explorer, "follow").is_checked(), what="follow is unchecked")
+    there = settled(explorer, text_of)
+    explorers.wait_for_timeout(1500)
+    assert text_of(explorer) == there and "training" in says(status), "it goes on while we look back"
+    with changing(status, says): button("Stop").click()
+    until(lambda: "stopped after step" in says(status), what="stopped")
+    stopped = settled(status, says, quiet=1)
+    with changing(explorer, pictures): control(explorer, "full").click()
+    with changing(status, says): button("Resume").click()
+    control(explorer, "follow").click()
+    with changing(explorer, pictures): pass
+    assert "training" in says(status) and says(status) != stopped
+    with changing(status, says): button("Stop").click()
+    until(lambda: "stopped after step" in says(status), what="stopped again")
 
 def test_standalone_page(chromium, run, tmp_path):
     "`pmsgan explore` with all of its tabs"
