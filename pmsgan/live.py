@@ -194,7 +194,7 @@ def _axes(d, axes, shown, log, size, font, k): # ticks, lines and legend
         at += 40+font.getlength(name)/k
     d.text((k*(size[0]-EDGES[2]), k*EDGES[1]/2), "over steps"+(", logarithmic" if log else ""), "#555555", font, "rm")
 
-# %% ../nbs/14d_live.ipynb #525127fb
+# %% ../nbs/14d_live.ipynb #f9fc8945
 def plot_losses(
     rows, # dicts of step and losses
     shown=("d", "adv", "p"), # among `LOSSES`
@@ -210,6 +210,8 @@ def plot_losses(
     _axes(d, axes, shown, log, size, font, k)
     x, y = _places(axes, log, size)
     if step is not None and rows: d.line([k*float(x(step)), k*EDGES[1], k*float(x(step)), k*(size[1]-EDGES[3])], "#222222", k)
+    thin = max(1, len(rows)//1000) # more points than pixels only take time
+    rows, smooth = rows[::thin], max(1, smooth//thin)
     s = np.array([r["step"] for r in rows], float)
     for name in shown:
         raw = np.array([r.get(name, np.nan) for r in rows], float)
