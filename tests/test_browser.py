@@ -141,6 +141,7 @@ def test_small_explorers(opened, lab):
             before = screenshot_array(explorer)
             for name, panes in controls.items(): assert len(moved(explorer, turn, explorer, name, "ArrowLeft")) >= panes, (label, name)
             assert unlike(screenshot_array(explorer), before)
+            moved(explorer, drag, control(explorer, next(iter(controls))), 30)
         explorer = find(page, "generator")
         moved(explorer, choose, explorer, "table-II", "(a) one stage")
         assert "one stage" in refused(explorer, choose, explorer, "output", "y2")
@@ -232,6 +233,7 @@ def test_attention(explorers):
     moved(explorer, press, explorer.locator(".pmsgan-panes"), "ArrowRight")
     assert text_of(explorer).startswith("Pixel (65, 89)")
     assert {"x", "y"} <= set(moved(explorer, turn, explorer, "face"))
+    assert {"x", "y"} <= set(moved(explorer, drag, control(explorer, "face"), 30))
     assert "notes.txt" in refused(explorer, drop_file, explorer.locator(".pmsgan-intake"), "notes.txt", b"hello", "text/plain")
 
 def test_switchboard(explorers):
@@ -246,6 +248,7 @@ def test_switchboard(explorers):
     assert "stage 3" in text_of(explorer)
     moved(explorer, choose, explorer, "swap", "CSASP1")
     assert "second face" in moved(explorer, turn, explorer, "second")
+    assert "second face" in moved(explorer, drag, control(explorer, "second"), 30)
     assert "source" in moved(explorer, turn, explorer, "face")
     moved(explorer, explorer.get_by_role("button", name="All on").click)
     assert control(explorer, "dff").is_checked() and explorer.locator(".pmsgan-control-second [disabled]").count()
@@ -269,6 +272,7 @@ def test_training(explorers):
     until(lambda: "stopped after step" in says(status), what="stopped")
     stopped = settled(status, says, quiet=1)
     with changing(explorer, pictures): control(explorer, "full").click()
+    moved(explorer, drag, control(explorer, "smooth"), 30)
     with changing(status, says): button("Resume").click()
     control(explorer, "follow").click()
     with changing(explorer, pictures): pass
@@ -291,3 +295,4 @@ def test_standalone_page(chromium, run, tmp_path):
             else: moved(explorer, turn, explorer, "face")
             settled(explorer, pictures)
             assert unlike(screenshot_array(explorer), before)
+            if label != "training": moved(explorer, drag, control(explorer, "face"), 20)
