@@ -74,7 +74,7 @@ def moved(explorer, act, *args, seconds=15, **kwargs):
 
 def refused(explorer, act, *args, seconds=15):
     "Calls act(...), which must lead to a sentence and leave the pictures as they are; the sentence"
-    before = pictures(explorer)
+    before = settled(explorer, pictures, quiet=1) # a drag before it may still bring pictures, each after most of a second on one thread
     with changing(explorer, sentence_of, seconds) as seen: act(*args)
     assert pictures(explorer) == before and "Traceback" not in seen.after
     return seen.after
