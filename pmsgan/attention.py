@@ -8,7 +8,7 @@ __all__ = ['PAGE', 'LOOK_AT', 'CELLS', 'heat', 'signed', 'hues', 'overlay', 'bar
            'tensor_stats', 'pages', 'tensor_view', 'radius', 'bring_back', 'Influence', 'Dependence', 'with_radii',
            'pixel_view', 'Look', 'look_view', 'AttentionExplorer']
 
-# %% ../nbs/14b_attention.ipynb #004ed1e9
+# %% ../nbs/14b_attention.ipynb #a688c9a8
 import colorsys
 import math
 import threading
@@ -22,18 +22,15 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
 from .alignment import SQUARE512
-from .explorer import Scene, SceneControls
+from .explorer import Scene, SceneControls, ramp
 from .panels import Explorer, Pane, View, describe
 from .pyramid import pyramid, to_image
 
-# %% ../nbs/14b_attention.ipynb #4c8a863f
+# %% ../nbs/14b_attention.ipynb #922e3c23
 _AMOUNT = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)]) # viridis, five of its colours
 _SIGNED = np.array([(76, 114, 176), (255, 255, 255), (221, 132, 82)]) # the course's blue and orange
 _BRANCH = ("#4C72B0", "#55A868", "#C44E52", "#8172B3") # E1, E2, E3 and the 1×1, as in chapter 04
 def _numbers(a): return np.asarray(a.detach().float().cpu() if torch.is_tensor(a) else a, dtype=np.float64)
-def _scale(t, stops): # t in [0, 1], H×W; colours at equal distances
-    at = np.linspace(0, 1, len(stops))
-    return np.stack([np.interp(t, at, stops[:, k]) for k in range(3)], -1).round().astype(np.uint8)
 
 def heat(
     a, # H×W, tensor or array
@@ -43,7 +40,7 @@ def heat(
     "Amounts as colours from dark violet to yellow"
     a = _numbers(a)
     low, high = a.min() if low is None else low, a.max() if high is None else high
-    return _scale(np.clip((a-low)/max(high-low, 1e-12), 0, 1), _AMOUNT)
+    return ramp(np.clip((a-low)/max(high-low, 1e-12), 0, 1), _AMOUNT)
 
 def signed(
     a, # H×W
@@ -52,7 +49,7 @@ def signed(
     "Values below zero blue, zero white, above orange"
     a = _numbers(a)
     top = np.abs(a).max() if top is None else top
-    return _scale(np.clip(a/max(top, 1e-12)/2+.5, 0, 1), _SIGNED)
+    return ramp(np.clip(a/max(top, 1e-12)/2+.5, 0, 1), _SIGNED)
 
 # %% ../nbs/14b_attention.ipynb #cbacf2b9
 def hues(

@@ -6,7 +6,7 @@
 __all__ = ['SIZES', 'LONGEST', 'COLOURS', 'BRIGHTER', 'DARKER', 'HEAT', 'DIFFERENCES', 'MESSAGE', 'FACE_SLIDERS', 'FACE_CHOICES',
            'FACE_LABELS', 'FULL', 'find_checkpoints', 'look_for_eyes', 'frame_face', 'face_parts', 'picture_parts',
            'first_checkpoint', 'generator_parts', 'translated', 'Scene', 'stage_images', 'is_message', 'stage_targets',
-           'enlarge', 'l1', 'measure', 'told', 'difference', 'paint', 'colour_key', 'legend', 'against_target',
+           'enlarge', 'l1', 'measure', 'told', 'difference', 'ramp', 'paint', 'colour_key', 'legend', 'against_target',
            'against_below', 'StageState', 'sentences', 'on_step', 'face_controls', 'setup_controls', 'show_choice',
            'SceneControls', 'scene_layout', 'show_scene', 'use_upload', 'load_lpips', 'view_controls', 'StageExplorer']
 
@@ -197,7 +197,7 @@ def stage_targets(
     y, y2, y3 = pyramid(target)
     return {"stage 3": y3, "stage 2": y2, "stage 1": y, "final": y}
 
-# %% ../nbs/14_explorer.ipynb #c67b8037
+# %% ../nbs/14_explorer.ipynb #698e2fea
 def enlarge(
     t:torch.Tensor, # B×3×h×w
     like:torch.Tensor # B×3×H×W
@@ -205,12 +205,15 @@ def enlarge(
     "Bilinear, as MSSA does it"
     return t if t.shape == like.shape else F.interpolate(t, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
+def _check_shapes(a, b):
+    if a.shape != b.shape: raise ValueError(f"{tuple(a.shape)} and {tuple(b.shape)}: the shapes must match")
+
 def l1(
     a, # tensors of one shape in [-1, 1]
     b
 ) -> float: # 0 to 1
     "Mean absolute difference, as a fraction of the range from black to white; ValueError when the shapes differ"
-    if a.shape != b.shape: raise ValueError(f"{tuple(a.shape)} and {tuple(b.shape)}: the shapes must match")
+    _check_shapes(a, b)
     return (a-b).abs().mean().item()/2
 
 def measure(
@@ -231,7 +234,7 @@ def told(
     words = [f"{v:.1f} dB" if n == "PSNR" else f"{n} {v:.3f}" for n, v in found.items()]
     return "\n".join([", ".join(words[:2]), *words[2:]])
 
-# %% ../nbs/14_explorer.ipynb #48ea4f47
+# %% ../nbs/14_explorer.ipynb #dec690de
 COLOURS = ("signed", "absolute")
 BRIGHTER, DARKER = np.array([221, 110, 30]), np.array([40, 90, 190]) # orange, blue
 HEAT = np.array([[255, 255, 255], [255, 214, 90], [225, 70, 40], [60, 0, 30]]) # white, yellow, red, nearly black
@@ -243,9 +246,17 @@ def difference(
     full:float=.25 # difference that gets the full colour, as a fraction of the range from black to white
 ) -> np.ndarray: # h×w×3, uint8
     "a − b as colours: signed, orange brighter and blue darker; absolute, white over red to black. ValueError for other colours or sizes"
-    if a.shape != b.shape: raise ValueError(f"{tuple(a.shape)} and {tuple(b.shape)}: the shapes must match")
+    _check_shapes(a, b)
     d = (a-b).detach().float().cpu().numpy()/2 # 3×h×w, -1 to 1
     return paint(np.abs(d).mean(0) if colours == "absolute" else d.mean(0), colours, full)
+
+def ramp(
+    t:np.ndarray, # h×w, 0 to 1
+    stops:np.ndarray # n×3: the colours at equal distances from 0 to 1
+) -> np.ndarray: # h×w×3, uint8
+    "Amounts as colours between the stops"
+    at = np.linspace(0, 1, len(stops))
+    return np.rint(np.stack([np.interp(t, at, stops[:, k]) for k in range(3)], -1)).astype(np.uint8)
 
 def paint(
     d:np.ndarray, # h×w, -1 to 1
@@ -254,9 +265,8 @@ def paint(
     "Differences as colours"
     if colours not in COLOURS: raise ValueError(f"colours {colours!r}: expected one of {', '.join(COLOURS)}")
     t = np.clip(np.abs(d)/full, 0, 1) # h×w
-    if colours == "absolute": c = np.stack([np.interp(t, np.linspace(0, 1, len(HEAT)), HEAT[:, k]) for k in range(3)], -1)
-    else: c = 255+t[..., None]*(np.where((d > 0)[..., None], BRIGHTER, DARKER)-255)
-    return np.rint(c).astype(np.uint8)
+    if colours == "absolute": return ramp(t, HEAT)
+    return np.rint(255+t[..., None]*(np.where((d > 0)[..., None], BRIGHTER, DARKER)-255)).astype(np.uint8)
 
 # %% ../nbs/14_explorer.ipynb #6b2e137d
 def colour_key(

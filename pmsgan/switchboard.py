@@ -6,7 +6,7 @@
 __all__ = ['SWAPS', 'FULL', 'PARTS', 'Switches', 'absent', 'swappable', 'possible', 'alteration', 'switched', 'distances',
            'share', 'Board', 'drawings', 'compared', 'lent', 'report', 'board_controls', 'show_board', 'Switchboard']
 
-# %% ../nbs/14c_switchboard.ipynb #721a7733
+# %% ../nbs/14c_switchboard.ipynb #0f844197
 import threading
 from dataclasses import dataclass, replace
 
@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 
 from .evaluation import ssim
-from .explorer import Scene, SceneControls, difference, l1, load_lpips
-from .faces import face, sample_params
+from .explorer import Scene, SceneControls, difference, face_parts, l1, load_lpips, translated
+from .faces import sample_params
 from .generator import Generator, GeneratorConfig, Translation
 from .losses import HUB, WEIGHT_FILES, find_weights
 from .mssa import normalize_mask
 from .panels import Explorer, Pane, View, describe
-from .pyramid import to_image, to_tensor
+from .pyramid import to_image
 
 # %% ../nbs/14c_switchboard.ipynb #d8813c1b
 SWAPS = (*(f"{t}{j}" for t in ("E", "CSASP", "D") for j in (1, 2, 3)), "mask") # DFFj is left out: swapped, it is the same as Dj
@@ -147,7 +147,7 @@ def share(
     def least(y, a, b): return (((y-a)*(b-a)).sum()/(b-a).square().sum()).item() # 0/0 is NaN
     return tuple(least(*parts) for parts in zip(split(y), split(first), split(second)))
 
-# %% ../nbs/14c_switchboard.ipynb #3d1b53ea
+# %% ../nbs/14c_switchboard.ipynb #8f86070e
 class Board:
     "A scene, its switches and a second face; `view` draws them"
     def __init__(self, scene:Scene, switches:Switches=Switches(), second:int=3):
@@ -169,9 +169,8 @@ class Board:
         "The second face: photo 3×S×S, and its intact `Translation`"
         s, key = self.scene, (self.second, self.scene.size, self.scene.generator)
         if self._lent[0] != key:
-            photo = to_tensor(face(self.second, s.size, ("photo",)).images["photo"])
-            with torch.no_grad(): out = s.generator(photo[None].to(s.device, memory_format=torch.channels_last), trace=True)
-            self._lent = key, photo, out
+            photo = face_parts(self.second, s.size, None)["source"]
+            self._lent = key, photo, translated(s.generator, photo, s.device)
         return self._lent[1:]
 
     @property
