@@ -12,6 +12,6 @@ def strip(notebook):
     return bool(data)
 
 if __name__ == "__main__":
-    for path in sorted((ROOT/"nbs").glob("*.ipynb")):
+    for path in sorted((ROOT/"nbs").rglob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         if strip(notebook): path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)+"\n", encoding="utf-8")
