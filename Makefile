@@ -50,7 +50,7 @@ screenshots: $(READY) ## of the explorers, into nbs/images (needs Chromium; afte
 
 clean-notebooks: $(READY) ## the package from the notebooks, and the notebooks without metadata and live widgets
 	$(BIN)/nbdev_export
-	$(BIN)/python tools/strip_widgets.py
+	$(BIN)/python tools/tidy_outputs.py
 	$(BIN)/nbdev_clean
 
 clean: ## remove what these commands made, except runs/

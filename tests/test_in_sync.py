@@ -13,7 +13,7 @@ from conftest import CHAPTERS, ROOT, WORKSHOP
 
 sys.path.insert(0, str(ROOT/"tools"))
 from make_readme import readme
-from strip_widgets import LIVE, strip
+from tidy_outputs import LIVE, strip
 
 NOTEBOOKS = [*CHAPTERS, *WORKSHOP, ROOT/"nbs"/"index.ipynb"]
 DOCS = [*ROOT.glob("*.md"), *ROOT.glob("data/**/*.md"), *ROOT.glob("nbs/**/*.md")]
