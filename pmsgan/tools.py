@@ -146,6 +146,7 @@ def save_json(
     "Writes JSON, whole or not at all"
     with atomic(path) as tmp: tmp.write_text(json.dumps(obj, indent=indent)+"\n", encoding="utf-8")
 
+# %% ../nbs/workshop/tools.ipynb #70012000
 def read_json(
     path:str|Path # a file that may be absent or damaged
 ) -> tuple[dict, str]: # what it holds, and "" or what is wrong with it
