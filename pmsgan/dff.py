@@ -36,5 +36,6 @@ class DFF(nn.Module):
         up = self.up(d)
         if up.shape != p.shape:
             arrived, expected = ("×".join(map(str, t.shape)) for t in (up, p))
-            raise ValueError(f"D(j+1) becomes {arrived}, but Pj is {expected}: expected D(j+1) at half the height and width of Pj")
+            raise ValueError(f"D(j+1) becomes {arrived}, but Pj is {expected}: "
+                             "expected D(j+1) at half the height and width of Pj")
         return self.attend(up, p)

@@ -18,7 +18,7 @@ MASKS = ("channel", "space", "sigmoid")
 
 def normalize_mask(
     z:torch.Tensor, # B×C×H×W, any real numbers
-    kind:str="channel" # "channel": softmax over C at each pixel; "space": over H×W in each channel; "sigmoid": each value alone
+    kind:str="channel" # "channel": softmax over C at each pixel; "space": over H×W; "sigmoid": each value alone
 ) -> torch.Tensor: # B×C×H×W, in [0, 1]
     "The activation that turns numbers into an attention mask (III-A.4); ValueError for an unknown kind"
     one_of("mask", kind, MASKS)
@@ -28,9 +28,9 @@ def normalize_mask(
 
 # %% ../nbs/06_mssa.ipynb #9adf4674
 class MSSA(nn.Module):
-    """Multiscale supervised attention (III-A.4, Fig. 6): conv3×3(M·D1 + D1), with the mask M made from three translated images.
+    """Multiscale supervised attention (III-A.4, Fig. 6): conv3×3(M·D1 + D1), with a mask M made from three images.
 
-    Takes D1, B×C×H×W, and images B×3 at H×W, H/2×W/2 and H/4×W/4 in [-1, 1]; gives the last image before its tanh, B×3×H×W."""
+    Takes D1, B×C×H×W, and images B×3 at H×W, H/2×W/2, H/4×W/4 in [-1, 1]; gives the last image before tanh, B×3×H×W."""
     def __init__(self,
         channels:int, # C, the channels of D1
         mask:str="channel" # see `normalize_mask`; ValueError for an unknown kind
@@ -45,7 +45,8 @@ class MSSA(nn.Module):
     ) -> torch.Tensor: # B×C×H×W, in [0, 1]
         "The attention mask M; ValueError unless all three are B×3×·×·"
         for j, r in enumerate((rgb1, rgb2, rgb3), 1):
-            if r.ndim != 4 or r.shape[1] != 3: raise ValueError(f"RGB{j}: expected B×3×H×W, got shape {tuple(r.shape)}")
+            if r.ndim == 4 and r.shape[1] == 3: continue
+            raise ValueError(f"RGB{j}: expected B×3×H×W, got shape {tuple(r.shape)}")
         up = [F.interpolate(r, size=rgb1.shape[-2:], mode="bilinear", align_corners=False) for r in (rgb2, rgb3)]
         return normalize_mask(self.to_mask(torch.cat([rgb1, *up], 1)), self.kind) # B×9×H×W -> B×C×H×W
     def refine(self,
