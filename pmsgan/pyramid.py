@@ -24,10 +24,10 @@ FITS = ("resize", "pad", "crop")
 def fit_image(
     im:Image.Image, # RGB
     size:int, # side of the result in pixels
-    fit:str="resize" # "resize" scales both sides, "pad" puts the whole picture on a black square, "crop" cuts the centre square
+    fit:str="resize" # "resize" scales both sides, "pad" adds black bars, "crop" cuts out the center square
 ) -> Image.Image: # size×size
     "A square picture of the network's size, bicubic (IV-A.1: resize); ValueError for an unknown fit"
-    if fit not in FITS: raise ValueError(f"fit {fit!r}: expected one of {', '.join(FITS)}")
+    one_of("fit", fit, FITS)
     if im.size == (size, size): return im
     if fit == "resize": return im.resize((size, size), Image.Resampling.BICUBIC)
     f = ImageOps.pad if fit == "pad" else ImageOps.fit
@@ -35,12 +35,12 @@ def fit_image(
 
 # %% ../nbs/01_pyramid.ipynb #cf8ab02b
 def to_tensor(
-    im # RGB picture or uint8 array H×W×3
+    im:Image.Image|np.ndarray # RGB picture, or uint8 array H×W×3
 ) -> torch.Tensor: # 3×H×W, float32 in [-1, 1]
     "Pixels 0…255 to [-1, 1], channels first (IV-A.1); ValueError for anything but 8-bit RGB"
     a = np.array(im, order="C") # H×W×3, our own copy
     if a.ndim != 3 or a.shape[2] != 3 or a.dtype != np.uint8:
-        raise ValueError(f"expected an RGB picture H×W×3 of uint8, got shape {a.shape} of {a.dtype}: use `to_rgb` first")
+        raise ValueError(f"expected RGB pixels H×W×3 of uint8, got shape {a.shape} of {a.dtype}: use `to_rgb` first")
     return torch.from_numpy(a).permute(2, 0, 1).contiguous().float().div_(127.5).sub_(1) # 3×H×W
 
 def to_image(
@@ -78,7 +78,7 @@ def pyramid(
     x2 = halve(x)
     return Pyramid(x, x2, halve(x2))
 
-# %% ../nbs/01_pyramid.ipynb #8c7cda3a
+# %% ../nbs/01_pyramid.ipynb #8a4f17d2
 def check_fit_size(
     size:int, # side in pixels
     fit:str   # how a picture becomes square
@@ -93,7 +93,7 @@ def _open(picture, name): # a path or a picture -> RGB picture, and what errors 
 
 def _square(im, called, size, fit): # RGB picture -> size×size×3, uint8
     if min(im.size) < 4:
-        raise ValueError(f"{called} is {im.width}×{im.height}: too small to be halved twice; use pictures of at least 4×4")
+        raise ValueError(f"{called} is {im.width}×{im.height}: too small to halve twice; use pictures of at least 4×4")
     return np.asarray(fit_image(im, size, fit))
 
 def _squares(source, target, size, fit, name): # two paths or pictures -> two size×size×3, uint8
@@ -116,7 +116,7 @@ def load_pair(
 
 # %% ../nbs/01_pyramid.ipynb #e80aa8b4
 class PairDataset(torch.utils.data.Dataset):
-    "Pairs of equal stem in two folders: dict(source, target, name), tensors 3×size×size in [-1, 1]; ValueError names what is wrong"
+    "Pairs of equal stem in two folders, each a dict(source, target, name) of tensors 3×size×size in [-1, 1]"
     kept:dict|None = None # with `memory`: index -> two arrays size×size×3 of uint8
     def __init__(self,
         source:str|os.PathLike, # folder of source pictures
