@@ -45,15 +45,16 @@ def read_image(
     name:str|None=None # what errors call it; None: its path
 ) -> Image.Image: # 8-bit RGB, upright
     "Reads a picture as upright 8-bit RGB; FileNotFoundError or ValueError name the file and the remedy"
-    is_path = isinstance(file, (str, os.PathLike))
-    path = name or (Path(file) if is_path else "picture")
-    if is_path and not Path(file).is_file(): raise FileNotFoundError(f"{path}: no such picture; check the path")
+    path = name or "picture"
+    if isinstance(file, (str, os.PathLike)):
+        path = name or str(Path(file))
+        if not Path(file).is_file(): raise FileNotFoundError(f"{path}: no such picture; check the path")
     try:
         with Image.open(file) as im:
             if longest: im.draft(None, (longest, longest)) # decodes a large JPEG at 1/2, 1/4 or 1/8, many times faster
-            im = to_rgb(ImageOps.exif_transpose(im))
-        if longest: im.thumbnail((longest, longest), reducing_gap=2)
-        return im
+            rgb = to_rgb(ImageOps.exif_transpose(im))
+        if longest: rgb.thumbnail((longest, longest), reducing_gap=2)
+        return rgb
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not a picture that Pillow can read; "
                          "convert it to PNG or JPEG, or remove it") from None
@@ -70,7 +71,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm",
 def list_images(
     folder:str|os.PathLike # a folder of pictures, or one picture
 ) -> dict: # stem -> path, sorted by name
-    "The pictures directly in a folder by stem; FileNotFoundError when there are none, ValueError when two share a stem"
+    "The pictures directly in a folder by stem; FileNotFoundError if there are none, ValueError if two share a stem"
     folder = Path(folder)
     if folder.is_file(): return {folder.stem: folder}
     if not folder.is_dir(): raise FileNotFoundError(f"{folder}: no such folder; check the path")

@@ -151,4 +151,5 @@ class PairDataset(torch.utils.data.Dataset):
         "The target of pair i alone; its source is not opened, unless pairs are kept in memory"
         if self.kept is not None: return to_tensor(self._arrays(i)[1])
         name, _, target = self.files(i)
-        return to_tensor(_square(*_open(target, f"{name} (target)"), self.size, self.fit))
+        im, called = _open(target, f"{name} (target)")
+        return to_tensor(_square(im, called, self.size, self.fit))
