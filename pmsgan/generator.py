@@ -175,7 +175,8 @@ def through(self:Generator,
             if j > 1: t = note(f"EFF{j}", self.effs[j-2](es[-1], t))        # E(j-1), xj -> B×Cj×Hj×Wj
             es.append(note(f"E{j}", encoder(t)))                            # B×Cj×Hj×Wj
     ps = [note(f"CSASP{j}", f(es)) for j, f in enumerate(self.csasps, 1)] or es # Pj: B×Cj×Hj×Wj
-    ds, rgbs = [], []
+    ds:list[torch.Tensor] = []   # D1, D2, D3
+    rgbs:list[torch.Tensor] = [] # and their images; stage 3 comes first and is pushed back
     for j in range(len(es), 0, -1): # the decoders, stage 3 first
         t = ps[j-1]                                                         # B×Cj×Hj×Wj
         if ds and self.dffs: t = note(f"DFF{j}", self.dffs[j-1](t, ds[0]))  # Pj, D(j+1) -> B×Cj×Hj×Wj
