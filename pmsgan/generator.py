@@ -163,15 +163,15 @@ class Generator(nn.Module):
 # %% ../nbs/07_generator.ipynb #f07a0005
 @patch
 def through(self:Generator,
-    xs:Sequence[torch.Tensor], # x, x2, x3: B×3 at H×W, H/2×W/2, H/4×W/4; sides divisible by 4; None when `es` is given
+    xs:Sequence[torch.Tensor]|None, # x, x2, x3: B×3 at H×W, H/2×W/2, H/4×W/4, H and W divisible by 4; None with `es`
     note:Callable[[str, torch.Tensor], torch.Tensor]=_pass, # gets each name and tensor; returns what goes on
     es:Sequence[torch.Tensor]|None=None # E1, E2, E3 where they are known: skips the encoders
 ) -> list[torch.Tensor]: # the images of stages 1, 2, 3: B×3 at H×W, H/2×W/2, H/4×W/4
     "The forward pass from pyramid to images (Fig. 2), open to anyone who wants to look in or intervene"
     if es is None: # the encoders, stage 1 first
         es = []
-        for j, encoder in enumerate(self.encoders, 1):
-            t = note(f"x{j}" if j > 1 else "x", xs[j-1])                    # B×3×Hj×Wj
+        for j, (xj, encoder) in enumerate(zip(xs or (), self.encoders), 1):
+            t = note(f"x{j}" if j > 1 else "x", xj)                         # B×3×Hj×Wj
             if j > 1: t = note(f"EFF{j}", self.effs[j-2](es[-1], t))        # E(j-1), xj -> B×Cj×Hj×Wj
             es.append(note(f"E{j}", encoder(t)))                            # B×Cj×Hj×Wj
     ps = [note(f"CSASP{j}", f(es)) for j, f in enumerate(self.csasps, 1)] or es # Pj: B×Cj×Hj×Wj
