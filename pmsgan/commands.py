@@ -599,9 +599,10 @@ def method_of(
     preset:str # widths of PMSGAN's rows
 ): # for chapter 11b's `run_trial`
     "A method by the name that is typed"
-    from pmsgan import baselines, experiments
-    others = dict(pix2pix=baselines.Pix2Pix, unet=baselines.UNetSameLosses, cyclegan=baselines.CycleGAN)
-    return others[name] if name in others else experiments.ablation(name, preset)
+    from pmsgan import comparison
+    from pmsgan.ablation import ablation
+    others = dict(pix2pix=comparison.Pix2Pix, unet=comparison.UNetSameLosses, cyclegan=comparison.CycleGAN)
+    return others[name] if name in others else ablation(name, preset)
 
 def in_memory(source, target, size, fit):
     "All pairs of two folders, decoded once"

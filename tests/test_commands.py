@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pmsgan.commands import main
-from pmsgan.training import load_generator
+from pmsgan.runs import load_generator
 
 def fails(done, *words):
     "Status 1, exactly one line on standard error, and the words in it"
