@@ -7,9 +7,7 @@ __all__ = ['CUFS', 'SQUARE512', 'TEMPLATES', 'FILLS', 'Template', 'Similarity', 
            'read_landmarks', 'write_landmarks', 'find_eyes', 'align_folder', 'zero_pad', 'restore']
 
 # %% ../nbs/workshop/alignment.ipynb #495b7906
-import csv
-import math
-import os
+import csv, math, os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -226,7 +224,8 @@ def read_landmarks(
     files = [f for f in sorted(path.iterdir()) if f.suffix.lower() in LANDMARK_FILES and f.is_file()
              and not f.name.startswith(".")]
     if not files: raise FileNotFoundError(f"{path}: holds no landmark files ({', '.join(LANDMARK_FILES)})")
-    found, origin = {}, {}
+    found:dict = {}
+    origin:dict = {}
     for f in files:
         for stem, eyes in read_landmarks(f, points).items():
             if stem in found: raise ValueError(f"{f}: {stem} is already in {origin[stem].name}; keep one of them")
@@ -313,7 +312,7 @@ def find_eyes(
         if eyes:
             turn = complex(math.cos(math.radians(degrees)), math.sin(math.radians(degrees)))
             back = Similarity(turn, middle-turn*middle)
-            eyes = tuple(map(back, eyes))
+            eyes = tuple(back(p) for p in eyes)
             if eyes[0][0] < eyes[1][0]: return eyes
         seen.append(why or "a face on its side")
     what = next((s for s in seen if s != "no face"), "no face")
@@ -390,8 +389,8 @@ def align_folder(
     with bar(desc="align", total=len(members)*(n-len(bad))) as done:
         for name, pictures in members.items():
             good = {stem: e for stem, e in eyes[name].items() if stem not in bad}
-            for stem, e in good.items():
-                save_picture(out/name/f"{stem}.png", align(read_image(pictures[stem]), e, template, fill))
+            for stem, pair in good.items():
+                save_picture(out/name/f"{stem}.png", align(read_image(pictures[stem]), pair, template, fill))
                 done.update()
             write_landmarks(good, out/f"{name or 'eyes'}.csv")
     return bad

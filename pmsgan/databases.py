@@ -7,14 +7,7 @@ __all__ = ['DATABASES', 'ORDERS', 'Database', 'database', 'published', 'Listing'
            'check', 'arrange']
 
 # %% ../nbs/workshop/databases.ipynb #ab350aad
-import filecmp
-import hashlib
-import io
-import json
-import os
-import re
-import shutil
-import zlib
+import filecmp, hashlib, io, json, os, re, shutil, zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -44,19 +37,19 @@ class Database:
     members:tuple=() # the databases that this one joins
 _CUHK = "http://mmlab.ie.cuhk.edu.hk/archive/facesketch.html"
 _FOLDERS = "passed on as folders (Training Photos, …) with the pictures of RSLCR; no list of names is published"
-_face = dict(size=(200, 250))
+_FACE = (200, 250)
 DATABASES = {
-    "cufs": Database("CUFS", 268, 338, where="the three below", partition="the three below",
-                     members=("cuhk", "ar", "xm2vts"), **_face),
-    "cuhk": Database("CUFS: CUHK Student", 88, 100, where=_CUHK,
-                     partition="the archive's training and testing folders; listed here", **_face),
-    "ar": Database("CUFS: AR", 80, 43, where=f"sketches: {_CUHK}; photos: the AR face database", partition=_FOLDERS,
-                   **_face),
-    "xm2vts": Database("CUFS: XM2VTS", 100, 195, where=f"sketches: {_CUHK}; photos: the XM2VTS database",
-                       partition=_FOLDERS, **_face),
-    "cufsf": Database("CUFSF", 250, 944,
+    "cufs": Database("CUFS", 268, 338, _FACE, where="the three below", partition="the three below",
+                     members=("cuhk", "ar", "xm2vts")),
+    "cuhk": Database("CUFS: CUHK Student", 88, 100, _FACE, where=_CUHK,
+                     partition="the archive's training and testing folders; listed here"),
+    "ar": Database("CUFS: AR", 80, 43, _FACE, where=f"sketches: {_CUHK}; photos: the AR face database",
+                   partition=_FOLDERS),
+    "xm2vts": Database("CUFS: XM2VTS", 100, 195, _FACE, where=f"sketches: {_CUHK}; photos: the XM2VTS database",
+                       partition=_FOLDERS),
+    "cufsf": Database("CUFSF", 250, 944, _FACE,
                       where="sketches: http://mmlab.ie.cuhk.edu.hk/archive/cufsf/; photos: the FERET database (NIST)",
-                      partition=_FOLDERS, **_face),
+                      partition=_FOLDERS),
     "apdrawing": Database("APDrawing", 70, 70, (512, 512), "https://github.com/yiranran/APDrawingGAN",
                           "the archive's train and test folders (train is augmented)", order="photo-sketch"),
     "sketch2anime": Database("Sketch2Anime", 130_000, 5_509, (512, 512),
@@ -90,7 +83,7 @@ def pair_names(
     "Pairs file names by key; ValueError when two photos, or two sketches, have the same"
     sides = []
     for kind, names in (("photos", photos), ("sketches", sketches)):
-        found = {}
+        found:dict = {}
         for name in names:
             stem = os.path.splitext(name)[0]
             k = key(stem) if key else stem
@@ -159,7 +152,7 @@ class Layout(NamedTuple):
     "Which folders of a database belong together"
     # "train", "test" or "" (undivided) -> (`Folder` of photos, `Folder` of sketches); the same twice when side by side
     parts:dict
-    order:str  # of side-by-side pictures, one of `ORDERS`; None for separate folders
+    order:"str|None" # of side-by-side pictures, one of `ORDERS`; None for separate folders
     says:str   # what was recognized
 
 _NONE = Folder("no folder", [], 0, 0) # stands for a missing partner folder: every picture of the other one is lone
@@ -225,14 +218,15 @@ def _order(order, what, root):
 # %% ../nbs/workshop/databases.ipynb #2f637715
 def recognize(
     root, folders,        # the database, and what `list_folders` found
-    order:str=None,       # one of `ORDERS`, for A|B
-    photo:str=None, sketch:str=None, # folders below the root, when several could be meant; "{part}" is train and test
-    usual:str=None        # the order of side-by-side pictures when no one says it
+    order:"str|None"=None, # one of `ORDERS`, for A|B
+    photo:"str|None"=None, # folder below the root, when several could be meant; "{part}" is train and test
+    sketch:"str|None"=None, # likewise
+    usual:"str|None"=None # the order of side-by-side pictures when no one says it
 ) -> Layout:
     "Which folders hold photos and sketches of which part; ValueError lists what was found and says how to choose"
     if order is not None: one_of("order", order, ORDERS)
     if (photo is None) != (sketch is None): raise ValueError("name photo and sketch together, or neither")
-    if photo is not None:
+    if photo is not None and sketch is not None:
         return Layout(_named_folders(root, folders, photo, sketch), None, f"as named: {photo} and {sketch}")
     with_pictures = [f for f in folders if f.names]
     roles = _roles(with_pictures)
@@ -334,6 +328,7 @@ def divide(
     db, everyone = database(name), {r[0]: r for part in rows.values() for r in part}
     if len(everyone) < sum(map(len, rows.values())):
         raise ValueError(f"{root}: train and test folders have names in common; rename them first")
+    found:"tuple|None"
     if partition == "seeded":
         found = seeded_split(list(everyone), db.train, seed), f"ours (seed {seed}), not the paper's", []
     else: found = _lists(partition, root, name, key)
@@ -390,7 +385,7 @@ class Listing:
     root:str
     layout:str         # what was recognized
     partition:str      # by what rule it was divided
-    order:str          # of side-by-side pictures; None for separate files
+    order:"str|None"   # of side-by-side pictures; None for separate files
     parts:dict         # "train", "test" -> `Rows`
     lone_photos:list   # paths below the root, without a sketch
     lone_sketches:list # and without a photo
@@ -414,7 +409,8 @@ def list_database(
     folders = list_folders(root)
     layout = recognize(root, folders, order, photo, sketch, db.order)
     key = pair_key if db.size == (200, 250) else None # only the archives of CUFS and CUFSF have names that differ
-    rows, lone = {}, ([], [])
+    rows:dict = {}
+    lone:"tuple[list, list]" = ([], [])
     for part, (p, s) in layout.parts.items():
         in_p, in_s = (f.path+"/" if f.path else "" for f in (p, s))
         pairs, *alone = pair_names(p.names, s.names, key, os.path.join(root, p.path))
@@ -559,7 +555,8 @@ class DatabasePairs(PairDataset):
         if not skip_missing: _refuse_missing(l, [part])
         if not len(l.parts[part]): raise ValueError(f"{root}: no pairs for {part} ({l.layout}; {l.partition})")
         self.photo_first = (database(name).source == "photo") != swap
-        self.pairs, self.size, self.fit = Rows(l.parts[part].block, root, not self.photo_first), size, fit
+        self.pairs = Rows(l.parts[part].block, root, not self.photo_first) # type: ignore[assignment]
+        self.size, self.fit = size, fit
         if memory: self.kept = {}
 
     def files(self, i:int) -> tuple: # name; source and target as paths, or as pictures where one file holds both
@@ -603,7 +600,8 @@ def open_sizes(
     l:Listing
 ) -> tuple: # problems; how many pairs of each (width, height)
     "Opens the header of every file of a listing, with progress; nothing is decoded"
-    problems, sizes = [], Counter()
+    problems:list = []
+    sizes:Counter = Counter()
     for name, *paths in bar([r for rows in l.parts.values() for r in rows], "opening headers"):
         seen = set()
         for path in dict.fromkeys(paths):

@@ -7,9 +7,7 @@ __all__ = ['STYLES', 'HAIR', 'BEARD', 'GLASSES', 'CLOTHES', 'BACK', 'EMBEDDED', 
            'landmarks', 'Face', 'face', 'make_pairs', 'make_embedded', 'check_embedded']
 
 # %% ../nbs/workshop/faces.ipynb #991535d9
-import hashlib
-import math
-import tempfile
+import hashlib, math, tempfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, reduce
@@ -219,7 +217,8 @@ def sample_params(
     _sample_head(p, r)
     _sample_hair(p, r)
     _sample_scene(p, r)
-    return replace(p, **{f.name: float(getattr(p, f.name)) for f in fields(p) if f.type in (float, "float")})
+    numbers: dict = {f.name: float(getattr(p, f.name)) for f in fields(p) if f.type in (float, "float")}
+    return replace(p, **numbers)
 
 # %% ../nbs/workshop/faces.ipynb #8beb06e3
 @lru_cache(maxsize=8)
@@ -1012,7 +1011,8 @@ def landmarks(
     p:FaceParams
 ) -> dict: # name -> (x, y), fractions of the picture's width and height from its upper left corner
     "Where the features of a face lie; `left` and `right` are the viewer's"
-    P = dict(nose_tip=(0, p.nose_len-.02), mouth=(0, p.mouth_y+.04*p.smile), chin=(0, p.chin-.02), forehead=(0, -.7))
+    P: dict = dict(nose_tip=(0, p.nose_len-.02), mouth=(0, p.mouth_y+.04*p.smile), chin=(0, p.chin-.02),
+                   forehead=(0, -.7))
     for name, sg in (("left", -1), ("right", 1)):
         x, w, slant = p.eye_x, p.eye_w, p.eye_slant*p.eye_w
         P[f"{name}_eye"] = sg*x, 0
