@@ -337,7 +337,6 @@ def training_pairs(
     said = {k: o[k] for k in ("order", "partition") if o[k] != "auto"}
     return DatabasePairs(o["database"], source, "train", o["size"], o["fit"], o["swap"] == "yes", **said)
 
-# %% ../nbs/workshop/commands.ipynb #1561cdcf
 def plan_train(args):
     "Checks what can be checked before training: (options, pairs, features, training and generator configuration)"
     from pmsgan.generator import GeneratorConfig

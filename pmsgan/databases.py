@@ -169,7 +169,6 @@ def _only(folders, what, root):
                          "photo=FOLDER and sketch=FOLDER, where {part} in a name stands for train and test")
     return (cropped if len(folders) > 1 else folders)[0]
 
-# %% ../nbs/workshop/databases.ipynb #45f0ec13
 def _named_folders(
     root, folders,   # the database, and what `list_folders` found
     photo:str, sketch:str # folders below the root; "{part}" in both stands for train and test
@@ -436,7 +435,6 @@ def _member_folders(
             raise ValueError(f"{root}: {', '.join(found)} could all be {m}; put them into one folder called {m}")
     return {m: found[0] if found else None for m, found in fits.items()} if any(fits.values()) else {}
 
-# %% ../nbs/workshop/databases.ipynb #2ababbf6
 def _join_members(name, root, inside, **options):
     "The listing of several databases as one; their names go before those of the pairs"
     missing = [m for m, folder in inside.items() if folder is None]
@@ -615,7 +613,6 @@ def open_sizes(
         elif seen: sizes[tuple(map(int, min(seen)))] += 1
     return problems, sizes
 
-# %% ../nbs/workshop/databases.ipynb #612766b2
 def _compare(l):
     "Sentences: what a list of names has and the folders lack, and what lies in the wrong part"
     known, problems = published(l.name), []

@@ -37,9 +37,9 @@ def _srgb(c): return np.clip(c, 0, 1)**(1/2.2)
 def _hwc(c): return np.moveaxis(c, 0, -1)                       # as pictures are stored
 def _gray(c): return (c[0]+(c[1]+c[2]))/3
 _TABLE = np.random.default_rng(20260101).uniform(-1, 1, (64, 64)).astype(_f32)
-_RIGHT = np.roll(_TABLE, -1, 1)-_TABLE                          # from each number to its right neighbour
+_RIGHT = np.roll(_TABLE, -1, 1)-_TABLE                          # from each number to its right neighbor
 def _between(q, t):
-    "From the numbers at the places q of the table towards their right neighbours by t"
+    "From the numbers at the places q of the table toward their right neighbors by t"
     a = _RIGHT.take(q, mode="clip")
     a *= t
     a += _TABLE.take(q, mode="clip")
@@ -540,11 +540,10 @@ def _hair_outer(s, S, x, vol, top):
         sway = .10*p.wave+.05*_noise(y*1.7+0*x, np.sign(x), k+9)
         below, end = p.width+side+sway*_step(-.2, 1.2, y)-.1*_step(p.length-.5, p.length+.1, y), p.length
     elif st == "afro": below, end = (p.width+side)*np.sqrt(np.clip(1-((y-yc)/(1-yc))**2, 0, 1)), .75
-    else: below = _mix(p.width+side, s.a-.02, _step(yc, .22, y))   # short hair tapers towards the ear
+    else: below = _mix(p.width+side, s.a-.02, _step(yc, .22, y))   # short hair tapers toward the ear
     w = np.where(y < yc, over, below)
     return reduce(np.minimum, [w+rag-np.abs(x), end+.10*S.tip-y, (y-top+.03)*2+rag]), w
 
-# %% ../nbs/workshop/faces.ipynb #54430c57
 def _hair_inner(s, S, x):
     "Signed distance from the hairline, positive in the hair"
     p, y, u, v, k = s.p, s.y, s.u, s.v, s.p.seed % 47
