@@ -102,7 +102,7 @@ def network(
         svg.append(_text(x, 24, title, 15, ink, bold=True)+_text(x, 54, spelled, 12, ink))
     svg += [_text(-38, _Y[j], f"stage {j}", 14, "#555555") for j in (1, 2, 3)]
     what = f"The network of PMSGAN; lit: {', '.join(lit)}" if lit else "The network of PMSGAN"
-    return SVG(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-75 0 1265 470" width="1000" style="max-width:100%;height:auto" role="img" '
+    return SVG(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-75 0 1265 470" width="940" role="img" '
                f'aria-label="{what}" font-family="Helvetica, Arial, sans-serif"><title>{what}</title>'
                f'<defs>{_marker("head", "#555555")}{_marker("pale", "#DDDDDD")}</defs>'
                f'<rect x="-75" y="0" width="1265" height="470" rx="8" fill="white"/>{"".join(svg)}</svg>')
