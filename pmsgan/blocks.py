@@ -116,7 +116,7 @@ def init_weights(
     "How convolutions start: the paper's (IV-A.1) or a scaled one; biases are zero; ValueError for an unknown name"
     if init not in INITS: raise ValueError(f"init {init!r}: expected one of {', '.join(INITS)}")
     for m in model.modules():
-        if not isinstance(m, (nn.Conv2d, nn.Linear)): continue
+        if not isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)): continue
         if init == "paper": nn.init.normal_(m.weight, 0, 0.02)
         else: nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
         if m.bias is not None: nn.init.zeros_(m.bias)
