@@ -60,16 +60,17 @@ def ssim(
     a:torch.Tensor, # B×3×H×W in [-1, 1], at least 11×11
     b:torch.Tensor  # likewise
 ) -> torch.Tensor: # B, 1 for equal pictures
-    "Structural similarity [64] of the luminance: Gaussian window 11, sigma 1.5, full size; ValueError if the sizes differ"
+    "Structural similarity [64] of the luminance: window 11, sigma 1.5, full size; ValueError if the sizes differ"
     check_same_size(a, b)
     return _piq().ssim(luminance(a), luminance(b), data_range=255, downsample=False, reduction="none").float()
 
 # %% ../nbs/11_evaluation.ipynb #5f51c8df
 def _reduce_as_reference(y):
-    "The reference code's own reduction of B×1×H×W: means of F×F pixels, every F-th of them, F = round(shorter side / 256)"
+    "The reference code's reduction of B×1×H×W: means of F×F pixels, every F-th one, F = round(shorter side / 256)"
     f = max(1, int(min(y.shape[-2:])/256+.5))
     if f == 1: return y
-    before = (f-1)//2 # MATLAB's conv2(…, "same"): a window of even size starts at its pixel, one of odd size is centered on it
+    # MATLAB's conv2(…, "same"): a window of even size starts at its pixel, one of odd size is centered on it
+    before = (f-1)//2
     y = F.pad(y, (before, f-1-before)*2)
     return F.avg_pool2d(y, f, stride=1)[..., ::f, ::f]
 
@@ -77,10 +78,11 @@ def fsim(
     a:torch.Tensor, # B×3×H×W in [-1, 1], at least 32×32
     b:torch.Tensor  # likewise
 ) -> torch.Tensor: # B, 1 for equal pictures
-    "Feature similarity [70] of the luminance, without color, as the reference code computes it; ValueError if the sizes differ"
+    "Feature similarity [70] of the luminance, as the reference code computes it; ValueError if the sizes differ"
     check_same_size(a, b)
     if max(a.shape[-2:]) > 512:
-        warnings.warn("FSIM has been compared with its reference code for pictures of up to 512 pixels only", stacklevel=2)
+        warnings.warn("FSIM has been compared with its reference code for pictures of up to 512 pixels only",
+                      stacklevel=2)
     u, v = (_reduce_as_reference(luminance(x)) for x in (a, b)) # B×1×H/F×W/F
     return _piq().fsim(u, v, data_range=255, chromatic=False, reduction="none").float()
 
@@ -89,14 +91,15 @@ def _two_sets(a, b):
     "Features n×D and m×D in double precision on the CPU; ValueError for another shape, or fewer than two rows"
     a, b = (torch.as_tensor(f).double().cpu() for f in (a, b))
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ValueError(f"expected features n×D and m×D of two pictures or more, got {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ValueError(f"expected features n×D and m×D of two pictures or more, "
+                         f"got {tuple(a.shape)} and {tuple(b.shape)}")
     return a, b
 
 def frechet(
     a:torch.Tensor, # features of one set, n×D
     b:torch.Tensor  # features of the other, m×D
 ) -> float: # at least 0, up to rounding
-    "Fréchet distance [69] of two Gaussians fitted to features, FID if Inception makes them; ValueError for fewer than two rows"
+    "Fréchet distance [69] of Gaussians fitted to features, FID if they are Inception's; ValueError for a single row"
     a, b = _two_sets(a, b)
     shift = (a.mean(0)-b.mean(0)).square().sum()
     a, b = ((f-f.mean(0))/math.sqrt(len(f)-1) for f in (a, b)) # n×D, m×D: the covariances are aᵀa and bᵀb
@@ -115,11 +118,13 @@ class InceptionFeatures(nn.Module):
         state = read_weights("inception", path)
         import_torchvision()
         from pytorch_fid import inception
-        given = mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state) # it would fetch its own
+        # it would fetch its own
+        given = mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state)
         with torch.random.fork_rng(devices=[]), given:
             try: self.net = inception.InceptionV3()
             except (RuntimeError, TypeError, AttributeError):
-                raise ValueError(f"{path} does not hold FID's Inception; download {WEIGHT_URLS['inception']}") from None
+                raise ValueError(f"{path} does not hold FID's Inception; "
+                                 f"download {WEIGHT_URLS['inception']}") from None
         self.eval().requires_grad_(False)
     def forward(self,
         x:torch.Tensor # B×3×H×W in [0, 1]
@@ -152,7 +157,7 @@ def bootstrap(
     seed:int=0, # of the draws
     level:float=.95 # share of the means inside the interval
 ) -> tuple: # low, high
-    "Percentile bootstrap interval of the mean over pictures; ValueError for fewer than two values, or one that is not finite"
+    "Percentile bootstrap interval of the mean over pictures; ValueError for fewer than two values, or a NaN"
     v = np.asarray(list(values), float)
     if v.ndim != 1 or len(v) < 2 or not np.isfinite(v).all():
         raise ValueError(f"{len(v)} values: expected two or more, all finite")
@@ -167,9 +172,10 @@ def compare_paired(
     n:int=1000, # see `bootstrap`
     seed:int=0 # of the draws
 ) -> tuple: # mean of a - b, and the 95 % interval (low, high) of that mean
-    "Paired bootstrap of the difference of two methods on the same pictures; ValueError if the pictures are not the same"
+    "Paired bootstrap of the difference of two methods; ValueError if they have not the same pictures"
     u, v = (getattr(x, "images", x) for x in (a, b))
-    if u.keys() != v.keys(): raise ValueError(f"pictures differ: {few(sorted(u.keys() ^ v.keys()))} are in one set only")
+    if u.keys() != v.keys():
+        raise ValueError(f"pictures differ: {few(sorted(u.keys() ^ v.keys()))} are in one set only")
     d = [u[s][metric]-v[s][metric] for s in sorted(u)]
     return float(np.mean(d)), *bootstrap(d, n, seed)
 
@@ -205,13 +211,23 @@ def build_metrics(
     return {m: lpips(METRICS[m]["weights"]) if m.startswith("lpips") else made[m] for m in names}
 
 # %% ../nbs/11_evaluation.ipynb #c92901a9
+def _as_size(resize):
+    "None, a side or (width, height) to None or (width, height); ValueError for anything else"
+    if resize is None: return None
+    size = (resize, resize) if isinstance(resize, int) else tuple(resize)
+    if len(size) != 2 or any(not isinstance(s, int) or s < 1 for s in size):
+        raise ValueError(f"resize {resize}: expected a side or (width, height) in pixels")
+    return size
+
 def _read_pair(fake, real, size, side):
     "Both pictures, H×W×3 uint8, of one size; ValueError for an unreadable one; _SizeError if the sizes cannot work"
     a, b = (read_image(p) for p in (fake, real))
     if size: a, b = (im if im.size == size else im.resize(size, Image.Resampling.BICUBIC) for im in (a, b))
     if a.size != b.size:
-        raise _SizeError(f"{fake} is {a.width}×{a.height} but {real} is {b.width}×{b.height}: the sizes of a pair must match; "
-                         f"make them equal, or give --resize {b.width}x{b.height}, which brings all pictures to that size")
+        raise _SizeError(f"{fake} is {a.width}×{a.height} but {real} is {b.width}×{b.height}: "
+                         f"the sizes of a pair must match; "
+                         f"make them equal, or give --resize {b.width}x{b.height}, "
+                         f"which brings all pictures to that size")
     if min(a.size) < side:
         raise _SizeError(f"{fake} is {a.width}×{a.height}: these metrics need sides of at least {side} pixels")
     return np.asarray(a), np.asarray(b)
@@ -226,7 +242,7 @@ def read_pairs(
     skipped:list|None=None, # collects the complaints about unreadable pictures; None: they are errors
     progress:bool|None=None, # a bar; None: only on a terminal
     memory:int=2**29 # bytes of pixels held at a time
-) -> Iterator[list]: # lists of (stem, fake, real), pictures H×W×3 uint8; a single list unless the pairs exceed `memory`
+) -> Iterator[list]: # lists of (stem, fake, real), pictures H×W×3 uint8; one list if the pairs fit into `memory`
     "Reads every picture once; ValueError names those that cannot be read, and pairs of two sizes"
     part, held, bad = [], 0, []
     for i, (stem, fake, real) in enumerate(bar(pairs, "reading the pictures", progress, unit="pair"), 1):
@@ -272,7 +288,8 @@ def score_pairs(
             images |= {stem: {} for stem in stems}
             for m, f in metrics.items():
                 for stem, value in zip(stems, f(fake, real).tolist()):
-                    if not math.isfinite(value): raise FloatingPointError(f"{m} of {stem} is {value}: not a number; is one picture flat?")
+                    if not math.isfinite(value):
+                        raise FloatingPointError(f"{m} of {stem} is {value}: not a number; is one picture flat?")
                     images[stem][m] = value
             if extractor:
                 for x, kept in zip((fake, real), features): kept.append(extractor((x+1)/2).float().cpu()) # B×D
@@ -317,14 +334,6 @@ class Scores(dict):
         return "\n".join(lines)
 
 # %% ../nbs/11_evaluation.ipynb #fad2d9ea
-def _as_size(resize):
-    "None, a side or (width, height) to None or (width, height); ValueError for anything else"
-    if resize is None: return None
-    size = (resize, resize) if isinstance(resize, int) else tuple(resize)
-    if len(size) != 2 or any(not isinstance(s, int) or s < 1 for s in size):
-        raise ValueError(f"resize {resize}: expected a side or (width, height) in pixels")
-    return size
-
 def evaluate(
     fake:str|Path, # folder of results
     real:str|Path, # folder of ground truth, same stems
@@ -337,8 +346,9 @@ def evaluate(
     download:bool=False, # fetch missing weights
     seed:int=0 # of the bootstrap and of KID's subsets
 ) -> Scores: # a dict of metric -> float, with .images, .intervals, .n, .skipped, .info
-    "Scores a folder against a folder, reading each picture once; FileNotFoundError or ValueError name the file and the remedy"
-    names, size, device, shown = check_metrics(metrics), _as_size(resize), pick_device(device), None if progress else False
+    "Scores a folder against a folder, reading each picture once; FileNotFoundError or ValueError name file and remedy"
+    names, size, device = check_metrics(metrics), _as_size(resize), pick_device(device)
+    shown = None if progress else False
     sets, skipped = [m for m in names if not METRICS[m]["per_image"]], []
     get_weights([m for m in names if m not in sets or extractor is None], download)
     pairs = match_stems(fake, real)
@@ -346,13 +356,15 @@ def evaluate(
     features = getattr(extractor, "__name__", type(extractor).__name__) if extractor else WEIGHT_FILES["inception"][0]
     if sets and extractor is None: extractor = InceptionFeatures().to(device, memory_format=torch.channels_last)
     parts = read_pairs(pairs, size, max(METRICS[m]["side"] for m in names), skipped if skip_bad else None, shown)
-    images, a, b = score_pairs(parts, build_metrics(names, device), extractor if sets else None, device, shown, len(pairs))
+    images, a, b = score_pairs(parts, build_metrics(names, device), extractor if sets else None, device, shown,
+                               len(pairs))
     if not images: raise ValueError(f"{fake}: no pair is left; {few(skipped, sep='; ')}")
     made = dict(fid=lambda: frechet(a, b), kid=lambda: kid(a, b, seed=seed))
     columns = {m: [v[m] for v in images.values()] for m in names if m not in sets}
     values = {m: made[m]() if m in sets else float(np.mean(columns[m])) for m in names}
     intervals = {m: bootstrap(c, seed=seed) for m, c in columns.items() if len(c) > 1}
-    info = dict(fake=str(fake), real=str(real), n=len(images), resize=size and list(size), seed=seed, device=str(device), version=__version__)
+    info = dict(fake=str(fake), real=str(real), n=len(images), resize=size and list(size), seed=seed,
+                device=str(device), version=__version__)
     if sets: info["features"] = features
     return Scores(values, images, intervals, skipped, info)
 
@@ -368,7 +380,8 @@ def picture_best_worst(
     "The k best and the k worst pairs by a metric, fake beside real; ValueError if the scores lack it"
     there = [m for m in scores if METRICS[m]["per_image"]]
     if not there or metric not in (None, *there):
-        raise ValueError(f"{metric or 'no metric'}: expected one of {', '.join(there) or 'those with a value for each picture'}")
+        raise ValueError(f"{metric or 'no metric'}: "
+                         f"expected one of {', '.join(there) or 'those with a value for each picture'}")
     metric = metric or there[0]
     paths = {s: (f, r) for s, f, r in match_stems(fake, real) if s in scores.images}
     order = sorted(paths, key=lambda s: scores.images[s][metric], reverse=METRICS[metric]["better"] == "higher")

@@ -30,7 +30,7 @@ from .training import CancelTraining, TrainConfig, final_generator, translate
 def digest(
     pairs:Sequence[dict] # dicts of source, target (3×H×W in [-1, 1]) and name, in their order
 ) -> str: # 12 hexadecimal digits
-    "A short hash of names and 8-bit pixels, which shows whether two trials saw the same pairs; ValueError for no pairs"
+    "A short hash of names and 8-bit pixels: trials with equal digits saw equal pairs; ValueError for no pairs"
     if not len(pairs): raise ValueError("no pairs: expected at least one")
     h = hashlib.sha256()
     for i in range(len(pairs)):
@@ -51,11 +51,19 @@ def arithmetic(
     return dict(parameters=s.total_params, multiply_adds=s.total_mult_adds-over)
 
 # %% ../nbs/workshop/experiments.ipynb #6daefe78
+def _check_methods(methods):
+    "ValueError for no method, or a name that cannot be a folder"
+    bad = [n for n in methods if not re.fullmatch(r"[\w.+-]+", n)]
+    if bad or not methods:
+        raise ValueError(f"methods {bad or 'none'}: expected names that can be folders: letters, digits, _ . + -")
+
 def _settings(method, train, test, features, config):
     "All that decides a trial's outcome, as JSON holds it"
     generator = getattr(method, "keywords", {}).get("generator_config") # of `ablation`; other methods have none
-    named = dict(train=digest(train), test=digest(test), config=asdict(config), layers=list(getattr(features, "layers", ())),
-                 features=Path(str(getattr(features, "source", "none"))).name, generator=generator and generator.to_dict())
+    named = dict(train=digest(train), test=digest(test), config=asdict(config),
+                 layers=list(getattr(features, "layers", ())),
+                 features=Path(str(getattr(features, "source", "none"))).name, generator=generator
+                 and generator.to_dict())
     return json.loads(json.dumps(named))
 
 def _finished(path, wanted):
@@ -64,7 +72,8 @@ def _finished(path, wanted):
     row = read_record(path)
     other = [k for k, v in wanted.items() if row.get(k, v) != v] # an old record may lack a newer setting
     if not other: return row
-    raise ValueError(f"{path.parent}: holds a trial that differs in {', '.join(other)}; choose another folder, or remove this one")
+    raise ValueError(f"{path.parent}: holds a trial that differs in {', '.join(other)}; "
+                     f"choose another folder, or remove this one")
 
 # %% ../nbs/workshop/experiments.ipynb #8b1eb6b5
 def _train(method, train, features, config, device, callbacks, name):
@@ -86,17 +95,21 @@ def run_trial(
     device:str|torch.device="auto", # see `pick_device`
     callbacks:Iterable=() # of the trainer
 ) -> dict: # what trial.json says: settings, cost, losses, seconds
-    "Trains once and writes the translated test pictures and a record; a finished trial is read, not repeated; ValueError if its settings differ"
+    "Trains, writes pictures and a record; a finished trial is read, not repeated; ValueError if its settings differ"
     folder, wanted, names = Path(folder), _settings(method, train, test, features, config), [p["name"] for p in test]
-    if len(set(names)) < len(names): raise ValueError("two test pairs share a name: their pictures would overwrite each other")
+    if len(set(names)) < len(names):
+        raise ValueError("two test pairs share a name: their pictures would overwrite each other")
     if row := _finished(folder/"trial.json", wanted): return row
     (folder/"scores.json").unlink(missing_ok=True) # left by a trial whose record was removed
     trainer, seconds = _train(method, train, features, config, device, callbacks, folder.name)
     generator = final_generator(trainer)
     for p in test: save_picture(folder/"pictures"/f"{p['name']}.png", to_image(translate(generator, p["source"]).y[0]))
-    row = dict(**wanted, pairs=len(train), test_pairs=len(test), seed=config.seed, steps=trainer.step, **arithmetic(generator, config.size),
-               losses={k: float(v) for k, v in trainer.losses.items()}, betas=list(trainer.config.betas), # some methods have their own
-               device=str(trainer.device), threads=torch.get_num_threads(), torch=torch.__version__, seconds=round(seconds, 1))
+    row = dict(**wanted, pairs=len(train), test_pairs=len(test), seed=config.seed, steps=trainer.step,
+               **arithmetic(generator, config.size),
+               losses={k: float(v) for k, v in trainer.losses.items()}, betas=list(trainer.config.betas),
+               # some methods have their own
+               device=str(trainer.device), threads=torch.get_num_threads(), torch=torch.__version__,
+               seconds=round(seconds, 1))
     save_tensors(folder/"generator.safetensors", generator.state_dict(), dict(kind="trial", record=row))
     save_json(folder/"trial.json", row) # last: where there is a record, everything else is there
     return row
@@ -120,11 +133,6 @@ def score_trial(
     return kept
 
 # %% ../nbs/workshop/experiments.ipynb #4b66b529
-def _check_methods(methods):
-    "ValueError for no method, or a name that cannot be a folder"
-    bad = [n for n in methods if not re.fullmatch(r"[\w.+-]+", n)]
-    if bad or not methods: raise ValueError(f"methods {bad or 'none'}: expected names that can be folders: letters, digits, _ . + -")
-
 def _check_folder(out, test):
     "ValueError when a folder has the true pictures of other test pairs, or trials that were judged by them"
     stale = {p.stem for p in (out/"real").glob("*.png")}-{p["name"] for p in test}
@@ -147,7 +155,7 @@ def compare(
     callbacks:Callable[[], Iterable]=lambda: (), # makes the callbacks of one trial
     say:Callable[[str], object]=print # called with a line for each finished trial
 ) -> list: # one dict per trial, of all that is in `out`
-    "Every method with every seed, on the same pairs in the same order; finished trials are kept; what cannot work is refused before any training"
+    "Every method with every seed on the same pairs; finished trials are kept; refuses early what cannot work"
     out, metrics = Path(out), check_metrics(metrics)
     get_weights(metrics) # FileNotFoundError says what is missing
     _check_methods(methods)

@@ -39,7 +39,8 @@ def check_metrics(
     "The requested metrics, each once; ValueError for an unknown one, or none"
     names = tuple(dict.fromkeys(metrics.split(",") if isinstance(metrics, str) else metrics))
     unknown = [m for m in names if m not in METRICS]
-    if unknown or not names: raise ValueError(f"metrics {', '.join(unknown) or names}: expected some of {', '.join(METRICS)}")
+    if unknown or not names:
+        raise ValueError(f"metrics {', '.join(unknown) or names}: expected some of {', '.join(METRICS)}")
     return names
 
 # %% ../nbs/workshop/results.ipynb #77aa15f9
@@ -61,7 +62,8 @@ def ratio_interval(
     level:float=.95 # how often such intervals contain the true ratio
 ) -> tuple: # ratio a/b of geometric means, low, high; low and high are NaN where a method has a single seed
     "Welch's interval for the ratio of two methods, computed on logarithms; ValueError unless all values are positive"
-    if not len(a) or not len(b) or min(*a, *b) <= 0: raise ValueError("expected positive values, one or more for each method")
+    if not len(a) or not len(b) or min(*a, *b) <= 0:
+        raise ValueError("expected positive values, one or more for each method")
     u, v = np.log(np.asarray(a, float)), np.log(np.asarray(b, float))
     middle = u.mean()-v.mean()
     if min(len(u), len(v)) < 2: return float(np.exp(middle)), float("nan"), float("nan")
@@ -83,7 +85,7 @@ def read_record(
 def read_trials(
     out:str|Path # folder of `compare`
 ) -> list: # one dict per trial: method, seed, scores (metric -> mean), and what trial.json says
-    "All finished and scored trials in a folder, sorted by method and seed; FileNotFoundError if there is no such folder"
+    "All finished and scored trials in a folder, by method and seed; FileNotFoundError if there is no such folder"
     if not Path(out).is_dir(): raise FileNotFoundError(f"{out}: no such folder; expected one that `compare` wrote")
     rows = []
     for path in Path(out).glob("*-seed*/scores.json"):
@@ -99,8 +101,10 @@ def values_of(
     metric:str # which
 ) -> np.ndarray: # one value per seed, sorted by seed
     "One metric of one method, seed by seed; ValueError if there is none"
-    v = [r["scores"][metric] for r in sorted(rows, key=lambda r: r["seed"]) if r["method"] == method and metric in r["scores"]]
-    if not v: raise ValueError(f"no trial of {method} has {metric}; there are {', '.join(sorted({r['method'] for r in rows})) or 'no trials'}")
+    v = [r["scores"][metric] for r in sorted(rows, key=lambda r: r["seed"]) if r["method"] == method
+         and metric in r["scores"]]
+    if not v: raise ValueError(f"no trial of {method} has {metric}; "
+                               f"there are {', '.join(sorted({r['method'] for r in rows})) or 'no trials'}")
     return np.array(v)
 
 def check_comparable(
@@ -123,11 +127,12 @@ def results_table(
     paper:dict|None=None, # such as `TABLE_II`: its columns are put beside ours
     labels:dict|None=None # method -> what stands in the first column
 ) -> str: # Markdown
-    "Mean ± standard deviation over seeds, and n, the number of seeds; ValueError for a method without trials, or trials that are not comparable"
+    "Mean ± standard deviation over n seeds; ValueError for a method without trials, or trials that do not compare"
     check_comparable(rows)
     there = sorted({r["method"] for r in rows})
     methods, theirs = list(methods or there), paper["rows"] if paper else {}
-    if lacking := [m for m in methods if m not in there]: raise ValueError(f"no trial of {', '.join(lacking)}; there are {', '.join(there)}")
+    if lacking := [m for m in methods if m not in there]:
+        raise ValueError(f"no trial of {', '.join(lacking)}; there are {', '.join(there)}")
     def cell(method, metric):
         v = [r["scores"][metric] for r in rows if r["method"] == method and metric in r["scores"]]
         return f"{np.mean(v):.4f}" + (f" ± {np.std(v, ddof=1):.4f}" if len(v) > 1 else "") if v else "–"
@@ -188,7 +193,7 @@ def conclusions(
     methods:Iterable[str], # names; each is compared with the one before it, and the last with the first
     level:float=.95 # of the intervals
 ) -> list: # of sentences
-    "What trials say about one metric: the order of the means, and which ratios differ from 1 by more than the interval; errors as `values_of`"
+    "The order of the means, and which ratios differ from 1 by more than their interval; errors as `values_of`"
     values = {m: values_of(rows, m, metric) for m in methods}
     names, lower = list(values), METRICS[metric]["better"] == "lower"
     best = sorted(names, key=lambda m: values[m].mean(), reverse=not lower)
@@ -214,7 +219,7 @@ def keep_results(
     methods:Iterable[str]|None=None, # which to keep; None: all
     **about # what a reader must know that the trials do not say: database, size, machine, date
 ) -> None:
-    "Writes {about, trials}, numbers and settings only; ValueError for no trials, trials that are not comparable, or a value that JSON cannot hold"
+    "Writes {about, trials}, numbers and settings only; ValueError for trials that do not compare, or no JSON"
     rows = [r for r in read_trials(out) if methods is None or r["method"] in list(methods)]
     try:
         check_comparable(rows)
@@ -228,10 +233,14 @@ def load_results(
     path:str|Path # what `keep_results` wrote
 ) -> tuple: # about, and rows as `read_trials` gives them
     "Recorded results; FileNotFoundError, or ValueError when the file holds something else"
-    if not Path(path).is_file(): raise FileNotFoundError(f"{path}: no such file; expected results that `keep_results` wrote")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected results that `keep_results` wrote")
     kept = read_record(path)
-    if not isinstance(kept, dict) or set(kept) != {"about", "trials"} or not all({"method", "seed", "scores"} <= set(r) for r in kept["trials"]):
-        raise ValueError(f"{path}: expected about and trials, each trial with method, seed and scores, as `keep_results` writes them")
+    if not isinstance(kept, dict) or set(kept) != {"about",
+                                                   "trials"} or not all({"method", "seed", "scores"} <= set(r)
+                                                                        for r in kept["trials"]):
+        raise ValueError(f"{path}: expected about and trials, each trial with method, seed and scores, "
+                         f"as `keep_results` writes them")
     try: check_comparable(kept["trials"])
     except ValueError as e: raise ValueError(f"{path}: {e}") from None
     return kept["about"], kept["trials"]
@@ -244,8 +253,10 @@ def does_it_help(
     metrics:Iterable[str]=("lpips-alex", "fsim", "ssim"), # one row each
     level:float=.95 # of the intervals
 ) -> str: # Markdown
-    "A table of the ratios new/old in recorded trials, with Welch's interval over seeds and a verdict; errors as `load_results` and `values_of`"
-    lines = [f"| pairs, size, steps, seeds | metric | ({new}) / ({old}) | ratio | {100*level:g} % interval | ({new}) is |", "|---|---|---|--:|---|---|"]
+    "Ratios new/old of recorded trials, interval over seeds, verdict; errors as `load_results` and `values_of`"
+    lines = [f"| pairs, size, steps, seeds | metric | ({new}) / ({old}) | ratio "
+             f"| {100*level:g} % interval | ({new}) is |",
+             "|---|---|---|--:|---|---|"]
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         about, rows = load_results(path)
         n, one = len([r for r in rows if r["method"] == new]), rows[0]
@@ -256,6 +267,7 @@ def does_it_help(
             ratio, low, high = ratio_interval(a, b, level)
             between = "–" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
             verdict = _verdict(ratio, low, high, METRICS[metric]["better"] == "lower")
-            lines.append(f"| {where} | {_arrow(metric)} | {a.mean():.4f} / {b.mean():.4f} | {ratio:.3f} | {between} | {verdict} |")
+            lines.append(f"| {where} | {_arrow(metric)} | {a.mean():.4f} / {b.mean():.4f} | {ratio:.3f} | {between} | "
+                         f"{verdict} |")
             where = "" # said once for each file
     return "\n".join(lines)
