@@ -210,7 +210,6 @@ def build_metrics(
     names = [m for m in check_metrics(metrics) if METRICS[m]["per_image"]]
     return {m: lpips(METRICS[m]["weights"]) if m.startswith("lpips") else made[m] for m in names}
 
-# %% ../nbs/11_evaluation.ipynb #c92901a9
 def _as_size(resize):
     "None, a side or (width, height) to None or (width, height); ValueError for anything else"
     if resize is None: return None
@@ -219,6 +218,7 @@ def _as_size(resize):
         raise ValueError(f"resize {resize}: expected a side or (width, height) in pixels")
     return size
 
+# %% ../nbs/11_evaluation.ipynb #c92901a9
 def _read_pair(fake, real, size, side):
     "Both pictures, H×W×3 uint8, of one size; ValueError for an unreadable one; _SizeError if the sizes cannot work"
     a, b = (read_image(p) for p in (fake, real))
