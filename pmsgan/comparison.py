@@ -92,11 +92,11 @@ class Pix2Pix(_OwnLosses):
     "pix2pix [2] in chapter 10's training loop: a U-Net, a judge of source and target together, 100 L1; its own Adam"
     lambda_l1 = 100.
     width = 64 # channels of the first maps of both networks, as published; a subclass may have less
-    def networks(self, _):
+    def networks(self, _) -> tuple[nn.Module, nn.Module]: # generator, discriminators
         _no_average(self.config)
         size = self.config.size
         return UNet(size, self.width), init_weights(PatchDiscriminator(patch_layers(size), self.width, cin=6), "paper")
-    def train_step(self, x, y, keys): # x, y: B×3×H×W
+    def train_step(self, x:torch.Tensor, y:torch.Tensor, keys) -> dict[str, torch.Tensor]: # x, y: B×3×H×W
         "One update of the discriminator, one of the generator; losses d, adv, p (the L1 distance) and full"
         with self.autocast():
             fake = self.generator(x).y # B×3×H×W
@@ -115,7 +115,7 @@ class Pix2Pix(_OwnLosses):
 class UNetSameLosses(Trainer):
     "The U-Net under PMSGAN's own losses (equations 1 to 3 at one scale): what remains is the generators' difference"
     width = 64 # as in `Pix2Pix`
-    def networks(self, _):
+    def networks(self, _) -> tuple[nn.Module, nn.Module]: # generator, discriminators
         _no_average(self.config)
         return UNet(self.config.size, self.width), Discriminators(self.config.size, 1, self.width)
 
@@ -176,7 +176,8 @@ class ImagePool:
         seed:int, # of its own random numbers
         room:int=50 # results (whole batches) that it keeps
     ):
-        self.random, self.room, self.images = random.Random(seed), room, []
+        self.random, self.room = random.Random(seed), room
+        self.images: list[torch.Tensor] = []
     def __call__(self,
         image:torch.Tensor # B×3×H×W, detached
     ) -> torch.Tensor: # this one, or an earlier one
@@ -193,13 +194,13 @@ class CycleGAN(_OwnLosses):
     "CycleGAN [3] in chapter 10's training loop: both directions, cycle 10, identity 5; pairs are never compared"
     lambda_cycle, lambda_identity = 10., 5.
     width = 64 # channels of the first maps of all four networks, as published; a subclass may have less
-    def networks(self, _):
+    def networks(self, _) -> tuple[nn.Module, nn.Module]: # generator, discriminators
         _no_average(self.config)
         self.pools = ImagePool(self.config.seed), ImagePool(self.config.seed+1)
         judge = lambda: PatchDiscriminator(patch_layers(self.config.size), self.width)
         judges = nn.ModuleList([judge(), judge()]) # of targets, of sources
         return Both(9 if self.config.size >= 256 else 6, self.width), init_weights(judges, "paper")
-    def train_step(self, x, y, keys): # x, y: B×3×H×W
+    def train_step(self, x:torch.Tensor, y:torch.Tensor, keys) -> dict[str, torch.Tensor]: # x, y: B×3×H×W
         "One update of both generators, one of both discriminators; losses d, adv, p (the cycle) and full"
         there, back = self.generator.there, self.generator.back
         l1 = lambda a, b: (a.float()-b).abs().mean()

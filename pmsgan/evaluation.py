@@ -184,7 +184,7 @@ def missing_weights(
     metrics:Iterable[str] # names
 ) -> str: # empty if all are there
     "Which weight files are missing for `metrics`, where to get them, and where to put them"
-    lacks = {}
+    lacks: dict[str, list[str]] = {}
     for m in metrics:
         net = METRICS[m]["weights"]
         if net and not find_weights(net): lacks.setdefault(WEIGHT_URLS[net], []).append(m)
@@ -206,7 +206,7 @@ def build_metrics(
 ) -> dict: # name -> function of two batches B×3×H×W in [-1, 1], which gives B values
     "The metrics that have a value for each picture, with their networks on `device`"
     made = dict(fsim=fsim, ssim=ssim, psnr=psnr)
-    lpips = lambda net: LPIPS(net).to(device, memory_format=torch.channels_last)
+    lpips = lambda net: LPIPS(net).to(device, memory_format=torch.channels_last) # type: ignore[call-overload]
     names = [m for m in check_metrics(metrics) if METRICS[m]["per_image"]]
     return {m: lpips(METRICS[m]["weights"]) if m.startswith("lpips") else made[m] for m in names}
 
@@ -252,7 +252,7 @@ def read_pairs(
         else: held += part[-1][1].nbytes+part[-1][2].nbytes
         if held < memory and i < len(pairs): continue
         if bad and skipped is None: raise ValueError(f"{few(bad, sep='; ')} (--skip-bad leaves out such pairs)")
-        if bad: skipped.extend(bad)
+        if bad and skipped is not None: skipped.extend(bad)
         if part: yield part
         part, held, bad = [], 0, []
 
@@ -262,7 +262,7 @@ def batches(
     pixels:int=2**19 # about as many in a batch
 ) -> Iterator[tuple]: # stems, fake B×3×H×W, real B×3×H×W, tensors in [-1, 1]
     "Batches of pairs of one size"
-    sizes = {}
+    sizes: dict[tuple, list] = {}
     for p in part: sizes.setdefault(p[1].shape, []).append(p)
     for (h, w, _), group in sizes.items():
         k = max(1, pixels//(h*w))
@@ -280,7 +280,8 @@ def score_pairs(
     total:int|None=None # pairs, for the bar
 ) -> tuple: # {stem: {metric: value}}, features of the fakes n×D and of the reals n×D
     "Every metric on every pair; FloatingPointError if one is not a number"
-    images, features = {}, ([], [])
+    images: dict[str, dict[str, float]] = {}
+    features: tuple[list, list] = ([], [])
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) # on a GPU: full float32, as on a CPU
     with exact, bar(desc="scoring", show=progress, total=total, unit="pair") as moving:
         for stems, *two in (batch for part in parts for batch in batches(part)):
@@ -349,12 +350,14 @@ def evaluate(
     "Scores a folder against a folder, reading each picture once; FileNotFoundError or ValueError name file and remedy"
     names, size, device = check_metrics(metrics), _as_size(resize), pick_device(device)
     shown = None if progress else False
-    sets, skipped = [m for m in names if not METRICS[m]["per_image"]], []
+    sets = [m for m in names if not METRICS[m]["per_image"]]
+    skipped: list[str] = []
     get_weights([m for m in names if m not in sets or extractor is None], download)
     pairs = match_stems(fake, real)
     if sets and len(pairs) < 2: raise ValueError(f"{fake}: {' and '.join(sets)} compare sets; one pair is not enough")
     features = getattr(extractor, "__name__", type(extractor).__name__) if extractor else WEIGHT_FILES["inception"][0]
-    if sets and extractor is None: extractor = InceptionFeatures().to(device, memory_format=torch.channels_last)
+    if sets and extractor is None:
+        extractor = InceptionFeatures().to(device, memory_format=torch.channels_last) # type: ignore[call-overload]
     parts = read_pairs(pairs, size, max(METRICS[m]["side"] for m in names), skipped if skip_bad else None, shown)
     images, a, b = score_pairs(parts, build_metrics(names, device), extractor if sets else None, device, shown,
                                len(pairs))

@@ -46,8 +46,10 @@ def arithmetic(
 ) -> dict: # parameters, and multiply_adds for one picture
     "What a generator costs: torchinfo's count, with transposed convolutions counted by their input"
     s = summary(generator, (1, 3, size, size), verbose=0, device=next(generator.parameters()).device)
-    up = [l for l in s.summary_list if l.is_leaf_layer and isinstance(l.module, nn.ConvTranspose2d)]
-    over = sum(l.macs-l.macs//math.prod(l.module.stride) for l in up)
+    over = 0
+    for l in s.summary_list:
+        if l.is_leaf_layer and isinstance(l.module, nn.ConvTranspose2d):
+            over += l.macs-l.macs//math.prod(l.module.stride)
     return dict(parameters=s.total_params, multiply_adds=s.total_mult_adds-over)
 
 # %% ../nbs/workshop/experiments.ipynb #6daefe78

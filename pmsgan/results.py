@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
@@ -23,7 +23,8 @@ if TYPE_CHECKING: from matplotlib.axes import Axes
 
 # %% ../nbs/workshop/results.ipynb #472293d0
 _PICTURE, _SET = dict(per_image=True), dict(per_image=False)
-METRICS = { # which direction is better, which weights it needs, the shortest side it accepts
+# which direction is better, which weights it needs, the shortest side it accepts
+METRICS: dict[str, dict[str, Any]] = {
     **{f"lpips-{net}": dict(better="lower", weights=net, side=32, **_PICTURE) for net in ("alex", "squeeze", "vgg")},
     "fsim": dict(better="higher", weights=None, side=32, **_PICTURE),
     "fid": dict(better="lower", weights="inception", side=1, **_SET),
@@ -45,7 +46,7 @@ def check_metrics(
 
 # %% ../nbs/workshop/results.ipynb #77aa15f9
 def seed_interval(
-    values:Sequence[float], # one per seed
+    values:Sequence[float]|np.ndarray, # one per seed
     level:float=.95 # how often such intervals contain the true mean
 ) -> tuple: # mean, low, high; low and high are NaN for a single seed
     "Student's interval for the mean over seeds; ValueError for no values"
@@ -57,8 +58,8 @@ def seed_interval(
 
 # %% ../nbs/workshop/results.ipynb #c9f24921
 def ratio_interval(
-    a:Sequence[float], # values of one method, one per seed, positive
-    b:Sequence[float], # values of the other
+    a:Sequence[float]|np.ndarray, # values of one method, one per seed, positive
+    b:Sequence[float]|np.ndarray, # values of the other
     level:float=.95 # how often such intervals contain the true ratio
 ) -> tuple: # ratio a/b of geometric means, low, high; low and high are NaN where a method has a single seed
     "Welch's interval for the ratio of two methods, computed on logarithms; ValueError unless all values are positive"
@@ -75,7 +76,7 @@ def ratio_interval(
 
 # %% ../nbs/workshop/results.ipynb #f619d7f8
 def read_record(
-    path:Path # a JSON file of ours
+    path:str|Path # a JSON file of ours
 ) -> dict: # what it holds; empty where there is no such file
     "A record of a trial; ValueError naming the file when it is damaged"
     found, wrong = read_json(path)
@@ -180,7 +181,7 @@ def plot_results(
     title = lambda m: f"{m}, {METRICS[m]['better']} is better"
     _finish(ax, title(metric), methods, labels)
     if shown:
-        panel = ax.inset_axes([1.06, 0, .6, 1])
+        panel = ax.inset_axes((1.06, 0, .6, 1))
         panel.plot([r[shown] for r in theirs.values()], [methods.index(m) for m in theirs], "D", color=ORANGE, ms=6)
         _finish(panel, "paper: "+title(shown), methods, labels, ORANGE)
         panel.set_yticklabels([])
