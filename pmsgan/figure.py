@@ -90,7 +90,7 @@ def network(
     bright = lambda line: any(on(boxes[end][0]) for end in line)
     for line in sorted(_lines(), key=bright): # what is lit lies above
         color, width, head = ("#555555", 1.6, "head") if bright(line) else ("#DDDDDD", 1.1, "pale")
-        svg.append(f'<path d="{_path(*line, boxes)}" fill="none" stroke="{color}" stroke-width="{width}" '
+        svg.append(f'<path d="{_path(line[0], line[1], boxes)}" fill="none" stroke="{color}" stroke-width="{width}" '
                    f'marker-end="url(#{head})"/>')
     for part, text, x, y, w, h, fill, ink in boxes.values():
         edge = GREY if fill == "white" else fill
