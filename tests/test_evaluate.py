@@ -16,7 +16,7 @@ def picture(i, w=200, h=250, shake=0):
     return (base+shake*np.random.default_rng(i).standard_normal(base.shape)).clip(0, 255).astype(np.uint8)
 
 def mixed(folder, n, w=200, h=250):
-    "n pairs, JPEG and PNG, grey and colour in every combination; every sixteenth is the same"
+    "n pairs, JPEG and PNG, gray and color in every combination; every sixteenth is the same"
     for name in ("fake", "real"): (folder/name).mkdir(parents=True)
     for i in range(min(n, 16)):
         fake, real = Image.fromarray(picture(i, w, h, shake=5+i)), Image.fromarray(picture(i, w, h))
@@ -61,7 +61,7 @@ def test_table_json_and_sheet(folders, tmp_path):
     assert Image.open(tmp_path/"s.png").width > 4*128
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "s.png"]
 
-def test_grey_is_three_equal_channels(tmp_path):
+def test_gray_is_three_equal_channels(tmp_path):
     from pmsgan.evaluation import evaluate
     for name in ("grey", "rgb"): (tmp_path/name).mkdir()
     grey = Image.fromarray(picture(1)).convert("L")
@@ -69,6 +69,17 @@ def test_grey_is_three_equal_channels(tmp_path):
     grey.convert("RGB").save(tmp_path/"rgb"/"a.png")
     scores = evaluate(tmp_path/"grey", tmp_path/"rgb", metrics="fsim,ssim,psnr", device="cpu")
     assert scores == pytest.approx({"fsim": 1, "ssim": 1, "psnr": 80}, abs=1e-4)
+
+def test_every_picture_is_read_once(folders, monkeypatch):
+    "Whatever the metrics; and the values are the same when the pictures come in portions"
+    from pmsgan import evaluation
+    opened, original = [], evaluation.read_image
+    monkeypatch.setattr(evaluation, "read_image", lambda path: opened.append(path) or original(path))
+    whole = evaluation.evaluate(*folders, metrics="fsim,ssim,psnr", device="cpu", progress=False)
+    assert len(opened) == len(set(opened)) == 16
+    monkeypatch.setattr(evaluation.read_pairs, "__defaults__", (*evaluation.read_pairs.__defaults__[:-1], 3*64*80*3))
+    parts = evaluation.evaluate(*folders, metrics="fsim,ssim,psnr", device="cpu", progress=False)
+    assert len(opened) == 32 and parts == pytest.approx(whole, rel=1e-5) and list(parts.images) == list(whole.images)
 
 def test_pairs_may_differ_in_size_from_each_other(folders, tmp_path):
     for src, name in zip(folders, ("fake", "real")):

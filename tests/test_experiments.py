@@ -1,4 +1,4 @@
-"What chapter 11b cannot test about its harness: a killed process, and the recorded results"
+"What the notebooks cannot test about the harness: a killed process, and the recorded results"
 import re
 import subprocess
 import sys
@@ -6,11 +6,13 @@ import sys
 import pytest
 from conftest import ENV, ROOT
 
-from pmsgan.experiments import ROWS, load_results, read_trials
+from pmsgan.ablation import ROWS
+from pmsgan.results import load_results, read_trials
 
 SCRIPT = """
 import os, sys
-from pmsgan.experiments import ablation, compare
+from pmsgan.ablation import ablation
+from pmsgan.experiments import compare
 from pmsgan.losses import VGG19Features
 from pmsgan.pyramid import PairDataset
 from pmsgan.training import Callback, TrainConfig

@@ -13,9 +13,12 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
-from pmsgan.evaluation import INCEPTION_FILE, InceptionFeatures, evaluate, frechet, fsim, kid
-from pmsgan.losses import LPIPS, import_lpips, import_torchvision
-from pmsgan.pyramid import read_image, to_tensor
+from pmsgan.evaluation import InceptionFeatures, evaluate, frechet, fsim, kid
+from pmsgan.images import read_image
+from pmsgan.pyramid import to_tensor
+from pmsgan.weights import LPIPS, WEIGHT_FILES, import_lpips, import_torchvision
+
+INCEPTION_FILE = WEIGHT_FILES["inception"][0]
 
 WEIGHTS = Path(os.environ.get("PMSGAN_WEIGHTS", ROOT.parent/"shared"/"weights"))
 IMAGES = Path(os.environ.get("PMSGAN_REFERENCE_IMAGES", ROOT.parent/"shared"/"reference_images"))

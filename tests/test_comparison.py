@@ -1,11 +1,11 @@
-"What chapter 12's notebook cannot test about itself: mixed precision, and trials through the harness"
+"What chapter 13's notebook cannot test about itself: mixed precision, and trials through the harness"
 import json
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from pmsgan.baselines import CycleGAN, Pix2Pix, UNetSameLosses
+from pmsgan.comparison import CycleGAN, Pix2Pix, UNetSameLosses
 from pmsgan.experiments import run_trial
 from pmsgan.losses import VGG19Features
 from pmsgan.training import TrainConfig
