@@ -19,15 +19,17 @@ def _scales(a, b):
     "Entries of two lists, scale by scale; ValueError unless both have the same length"
     if torch.is_tensor(a) or torch.is_tensor(b):
         raise ValueError("expected a list with one entry per scale, got a tensor: put it into a list")
-    if len(a) != len(b) or len(a) == 0: raise ValueError(f"{len(a)} and {len(b)} scales: expected the same number, one or more")
+    if len(a) != len(b) or len(a) == 0:
+        raise ValueError(f"{len(a)} and {len(b)} scales: expected the same number, one or more")
     return zip(a, b)
 
 def d_loss(
     real:Sequence[torch.Tensor], # the discriminators' maps for y, y2, y3: B×1×h×w each
     fake:Sequence[torch.Tensor]  # their maps for the generator's images, likewise; detach the images first
 ) -> torch.Tensor: # scalar, float32
-    "Equation (1) for the discriminators, least squares with real 1 and fake 0: the mean over each map, summed over scales"
-    return torch.stack([(1-r.float()).square().mean() + f.float().square().mean() for r, f in _scales(real, fake)]).sum()
+    "Equation (1) for the discriminators, least squares, real 1, fake 0: the mean of each map, summed over scales"
+    terms = [(1-r.float()).square().mean() + f.float().square().mean() for r, f in _scales(real, fake)]
+    return torch.stack(terms).sum()
 
 def g_adv_loss(
     fake:Sequence[torch.Tensor] # the discriminators' maps for the generator's images: B×1×h×w each
@@ -50,7 +52,7 @@ def vgg19_trunk() -> nn.Sequential:
 # %% ../nbs/09_losses.ipynb #f702e702
 _told:set = set() # shortened files are mentioned once
 
-def _random_vgg19(last, seed=19): # Kaiming weights for the layers up to index `last`, the same on every machine of one torch version
+def _random_vgg19(last, seed=19): # Kaiming weights up to layer `last`, the same on every machine of one torch version
     gen, feats = torch.Generator().manual_seed(seed), {}
     for k, v in vgg19_trunk()[:last+1].state_dict().items():
         feats[k] = torch.zeros(v.shape) if v.ndim == 1 else torch.randn(v.shape, generator=gen)*(2/v[0].numel())**.5
@@ -60,7 +62,7 @@ def _random_vgg19(last, seed=19): # Kaiming weights for the layers up to index `
 class VGG19Features(nn.Module):
     "phi_k of equation (2), frozen: pictures B×3×H×W in [-1, 1] (not [0, 1]) to a dict of layer -> B×Ck×Hk×Wk"
     def __init__(self,
-        layers:Sequence[str] | str=tuple(VGG19_RELUS), # the layers wanted, among relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
+        layers:Sequence[str] | str=tuple(VGG19_RELUS), # among relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
         path:str | Path | None=None, # a weight file; None looks where `find_weights` does
         download:bool=False, # fetch torchvision's file when none is found
         random:bool=False, # seeded random weights instead: for demonstrations and tests only
@@ -68,7 +70,8 @@ class VGG19Features(nn.Module):
     ):
         super().__init__()
         layers = (layers,) if isinstance(layers, str) else tuple(layers)
-        if not layers or set(layers) - set(VGG19_RELUS): raise ValueError(f"layers {layers}: expected some of {', '.join(VGG19_RELUS)}")
+        if not layers or set(layers) - set(VGG19_RELUS):
+            raise ValueError(f"layers {layers}: expected some of {', '.join(VGG19_RELUS)}")
         trunk, last = vgg19_trunk(), max(VGG19_RELUS[l] for l in layers)
         path = None if random else locate_weights("vgg19", path, download)
         feats = load_features("vgg19", path) if path else _random_vgg19(last)
@@ -78,7 +81,8 @@ class VGG19Features(nn.Module):
         self.source = str(path) if path else "random"
         if not self.layers: raise ValueError(f"{path} has none of the layers {', '.join(layers)}")
         if path and missing and verbose and path not in _told:
-            print(f"{path.name} has no {', '.join(l for l in layers if l not in self.layers)}: equation (2) uses {', '.join(self.layers)}")
+            lacks = ', '.join(l for l in layers if l not in self.layers)
+            print(f"{path.name} has no {lacks}: equation (2) uses {', '.join(self.layers)}")
             _told.add(path)
         self.trunk = trunk[:max(VGG19_RELUS[l] for l in self.layers)+1] # nothing beyond the last layer wanted
         self.trunk.load_state_dict({k: feats[k] for k in self.trunk.state_dict()}, assign=True)
@@ -103,33 +107,34 @@ def feature_scales(
     features, # a `VGG19Features`, or any module that returns a dict of maps
     targets:Iterable[torch.Tensor] # batches of target pictures B×3×H×W in [-1, 1], on the features' device
 ) -> dict[str, float]: # layer -> mean activation, the divisor of its term
-    "The divisors of equation (2)'s layers: mean activations over the targets; ValueError for no targets, or a layer that never fires"
+    "The divisors of equation (2)'s layers: mean activations over the targets; ValueError if one is not positive"
     total, n = {}, 0
     for y in targets:
         n += len(y)
         for k, f in features(y).items(): total[k] = total.get(k, 0.) + f.float().mean().item()*len(y)
     if n == 0: raise ValueError("no targets to measure the features on")
     for k, v in total.items():
-        if not v > 0: raise ValueError(f"{k}: its mean activation on the targets is {v/n}, and nothing can be divided by that")
+        if not v > 0: raise ValueError(f"{k}: its mean activation on the targets is {v/n}, which cannot be a divisor")
     return {k: v/n for k, v in total.items()}
 
 def perceptual_loss(
     fake:Sequence[dict], # features of the generator's y, y2, y3: for each scale a dict of layer -> B×Ck×Hk×Wk
     real:Sequence[dict], # features of the targets, likewise
-    scales:dict[str, float] | None=None # layer -> divisor, from `feature_scales`; None or empty: equation (2) as printed
+    scales:dict[str, float] | None=None # layer -> divisor, from `feature_scales`; None: equation (2) as printed
 ) -> torch.Tensor: # scalar, float32
     "Equation (2): the mean absolute difference of features, summed over layers and scales"
     terms = []
     for f, r in _scales(fake, real):
         if f.keys() != r.keys(): raise ValueError(f"layers differ: {', '.join(f)} and {', '.join(r)}")
         for k in f:
-            if f[k].shape != r[k].shape: raise ValueError(f"{k}: sizes differ, {tuple(f[k].shape)} and {tuple(r[k].shape)}")
+            if f[k].shape != r[k].shape:
+                raise ValueError(f"{k}: sizes differ, {tuple(f[k].shape)} and {tuple(r[k].shape)}")
             if scales and k not in scales: raise ValueError(f"scales lack {k}: they have {', '.join(scales)}")
             terms.append((f[k].float()-r[k].float()).abs().mean() / (scales[k] if scales else 1.))
     if not terms: raise ValueError("no layers to compare")
     return torch.stack(terms).sum()
 
-# %% ../nbs/09_losses.ipynb #cad11739
+# %% ../nbs/09_losses.ipynb #afe64739
 def full_loss(
     adv, # L_adv, equation (1) for the generator, a scalar
     p, # L_p, equation (2), a scalar

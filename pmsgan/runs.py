@@ -24,7 +24,7 @@ from .images import read_image
 from .tools import BLUE, GREEN, GREY, ORANGE, atomic, few, read_json, save_json
 
 # %% ../nbs/workshop/runs.ipynb #69710076
-FORMAT = "pmsgan-1"
+FORMAT, OURS = "pmsgan-1", "expected a file that `pmsgan train` wrote"
 
 def save_tensors(
     path:str | Path, # a .safetensors file
@@ -39,7 +39,7 @@ def save_tensors(
 def load_tensors(
     path:str | Path # a file that `save_tensors` wrote
 ) -> tuple[dict[str, torch.Tensor], dict]: # tensors by name, and their description
-    "Reads what `save_tensors` wrote; FileNotFoundError, or ValueError when another program wrote the file or it is damaged"
+    "Reads what `save_tensors` wrote; FileNotFoundError, or ValueError for a damaged file or one of another program"
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
@@ -47,9 +47,9 @@ def load_tensors(
             info = json.loads((f.metadata() or {}).get("pmsgan", "null"))
             tensors = {k: f.get_tensor(k) for k in f.keys()}
     except (SafetensorError, OSError, ValueError) as e:
-        raise ValueError(f"{path}: not a safetensors checkpoint, or damaged ({e}); expected a file that `pmsgan train` wrote") from None
+        raise ValueError(f"{path}: not a safetensors checkpoint, or damaged ({e}); {OURS}") from None
     if not info or info.get("format") != FORMAT:
-        raise ValueError(f"{path}: not a PMSGAN checkpoint of format {FORMAT}; expected a file that `pmsgan train` wrote")
+        raise ValueError(f"{path}: not a PMSGAN checkpoint of format {FORMAT}; {OURS}")
     return tensors, info
 
 # %% ../nbs/workshop/runs.ipynb #27822856
@@ -67,17 +67,19 @@ def load_generator(
     path:str | Path, # a generator.safetensors, or the folder of a run
     device:str | torch.device="cpu" # where it will run
 ) -> tuple[Generator, dict]: # the generator in evaluation mode, and its description: config, record
-    "A trained generator; the file itself says which architecture. FileNotFoundError or ValueError for an unusable file"
+    "A trained generator; the file says which architecture. FileNotFoundError or ValueError for an unusable file"
     path = Path(path)
     if path.is_dir(): path = path/"generator.safetensors"
     tensors, info = load_tensors(path)
     if info.get("kind") != "generator":
-        raise ValueError(f"{path}: holds a {info.get('kind')}, not a generator; use generator.safetensors of the same run")
+        kind = info.get("kind")
+        raise ValueError(f"{path}: holds a {kind}, not a generator; use generator.safetensors of the same run")
     try:
         generator = Generator(GeneratorConfig.from_dict(info["config"]))
         generator.load_state_dict(tensors)
     except (RuntimeError, TypeError, KeyError, ValueError) as e:
-        raise ValueError(f"{path}: weights and configuration do not belong together ({str(e).splitlines()[0]})") from None
+        why = str(e).splitlines()[0]
+        raise ValueError(f"{path}: weights and configuration do not belong together ({why})") from None
     return generator.to(device).eval(), info
 
 # %% ../nbs/workshop/runs.ipynb #cf1e68dd
@@ -110,19 +112,23 @@ def _refuse_other_run(t, info, path):
     theirs, ours = GeneratorConfig.from_dict(info["config"]).to_dict(), t.generator.config.to_dict()
     other = [f"{k} {v} there, {ours[k]} asked for" for k, v in theirs.items() if v != ours[k]]
     then, now = info["record"]["train"], asdict(t.config)
-    same = ("batch", "size", "lr", "lambda_adv", "lambda_p", "flip", "ema", "seed", "feature_scale") # what changes the result
+    same = ("batch", "size", "lr", "lambda_adv", "lambda_p", "flip", "ema", "seed", "feature_scale")
     other += [f"{k} {then[k]} there, {now[k]} asked for" for k in same if then[k] != now[k]]
-    if info["record"]["pairs"] != len(t.pairs): other.append(f"{info['record']['pairs']} pairs there, {len(t.pairs)} here")
-    if info["record"]["layers"] != list(getattr(t.features, "layers", ())): other.append(f"feature layers {info['record']['layers']} there")
-    if other: raise ValueError(f"{path}: belongs to another run: {'; '.join(other)}. Resume with the same settings, or start a new run")
+    pairs, layers = info["record"]["pairs"], info["record"]["layers"]
+    if pairs != len(t.pairs): other.append(f"{pairs} pairs there, {len(t.pairs)} here")
+    if layers != list(getattr(t.features, "layers", ())): other.append(f"feature layers {layers} there")
+    if not other: return
+    raise ValueError(f"{path}: belongs to another run: {'; '.join(other)}. "
+                     "Resume with the same settings, or start a new run")
 
 def load_state(
     t:Any, # a `Trainer`
     path:str | Path # a file that `save_state` wrote
 ) -> Any: # the trainer
-    "Brings a trainer to a saved state, so that `fit` continues the run; ValueError when the state belongs to another run"
+    "Brings a trainer to a saved state, so that `fit` continues the run; ValueError for the state of another run"
     tensors, info = load_tensors(path)
-    if info.get("kind") != "state": raise ValueError(f"{path}: holds a {info.get('kind')}; to resume, use state.safetensors of the run")
+    if (kind := info.get("kind")) != "state":
+        raise ValueError(f"{path}: holds a {kind}; to resume, use state.safetensors of the run")
     _refuse_other_run(t, info, path)
     part = lambda name: {k[len(name)+1:]: v for k, v in tensors.items() if k.startswith(name+".")}
     t.generator.load_state_dict(part("generator"))
@@ -137,7 +143,7 @@ def load_state(
     t.step, t.scales = info["record"]["step"], info["scales"]
     return t
 
-# %% ../nbs/workshop/runs.ipynb #bc72d08f
+# %% ../nbs/workshop/runs.ipynb #c9781ed6
 def find_upwards(
     start:str | Path, # a folder
     *patterns:str # as for `Path.glob`
@@ -196,7 +202,8 @@ class RunFolder:
 
     def read(self) -> bool: # has anything changed?
         "Reads what is new; FileNotFoundError when the folder holds no run (any more)"
-        files = {n: p for n in ("losses.jsonl", "run.json", "generator.json", "sheet.png") if (p := self.folder/n).is_file()}
+        names = "losses.jsonl", "run.json", "generator.json", "sheet.png"
+        files = {n: p for n in names if (p := self.folder/n).is_file()}
         samples = sorted(self.folder.glob("samples/step*.png"))
         if not files and not samples:
             raise FileNotFoundError(f"{self.folder}: holds no run (no losses.jsonl, no samples); "
@@ -213,7 +220,8 @@ class RunFolder:
         if not self.sheets and "sheet.png" in files:
             self.sheets = {int(record.get("step", self.rows[-1]["step"] if self.rows else 0)): files["sheet.png"]}
         self.total = options["steps"] if isinstance(options.get("steps"), int) else 0
-        self.about = ", ".join([self.folder.name, *(f"{k} {options[k]}" for k in ("preset", "size", "seed") if k in options)])
+        named = (f"{k} {options[k]}" for k in ("preset", "size", "seed") if k in options)
+        self.about = ", ".join([self.folder.name, *named])
         c = f"losses.jsonl: {damaged} damaged lines were left out." if damaged else ""
         self.remarks = [t for t in (a, b, c) if t]
         return True
@@ -247,7 +255,8 @@ def ticks(
 ) -> list[float]:
     "Round numbers from `low` to `high`"
     if log and high/low > 3:
-        found = [m*10.**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high))+1) for m in (1, 2, 5)]
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high))+1)
+        found = [m*10.**e for e in decades for m in (1, 2, 5)]
         found = [t for t in found if low <= t <= high]
         if len(found) <= most+2: return found
         return [t for t in found if math.isclose(math.log10(t), round(math.log10(t)))] # powers of ten alone
@@ -333,13 +342,16 @@ def plot_losses(
     d, font = ImageDraw.Draw(im), ImageFont.load_default(13*k)
     _axes(d, axes, shown, log, size, font, k)
     x, y = _places(axes, log, size)
-    if step is not None and rows: d.line([k*float(x(step)), k*EDGES[1], k*float(x(step)), k*(size[1]-EDGES[3])], "#222222", k)
+    if step is not None and rows:
+        at = k*float(x(step))
+        d.line([at, k*EDGES[1], at, k*(size[1]-EDGES[3])], "#222222", k)
     thin = max(1, len(rows)//1000) # more points than pixels only take time
     rows, smooth = rows[::thin], max(1, smooth//thin)
     s = np.array([r["step"] for r in rows], float)
     for name in shown:
         raw = np.array([r.get(name, np.nan) for r in rows], float)
-        for v, color, width in [(raw, _pale(LOSSES[name]), 1), (running_mean(raw, smooth), LOSSES[name], 2)][smooth == 1:]:
+        both = (raw, _pale(LOSSES[name]), 1), (running_mean(raw, smooth), LOSSES[name], 2)
+        for v, color, width in both[smooth == 1:]: # unsmoothed, the two are the same
             there = np.flatnonzero(np.isfinite(v) & ((v > 0) | (not log)))
             for part in np.split(there, np.flatnonzero(np.diff(there) > 1)+1):
                 xy = k*np.stack([x(s[part]), y(v[part])], 1) # points×2
