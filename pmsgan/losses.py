@@ -50,7 +50,11 @@ def vgg19_trunk() -> nn.Sequential:
     return nn.Sequential(*net)
 
 # %% ../nbs/09_losses.ipynb #f702e702
-_told:set = set() # shortened files are mentioned once
+_told:set = set() # shortened files that were mentioned
+
+def _tell(path, lacks, layers): # once for each file
+    if path not in _told: print(f"{path.name} has no {', '.join(lacks)}: equation (2) uses {', '.join(layers)}")
+    _told.add(path)
 
 def _random_vgg19(last, seed=19): # Kaiming weights up to layer `last`, the same on every machine of one torch version
     gen, feats = torch.Generator().manual_seed(seed), {}
@@ -80,15 +84,12 @@ class VGG19Features(nn.Module):
         self.layers = tuple(l for l in layers if VGG19_RELUS[l] < min(missing, default=last+1))
         self.source = str(path) if path else "random"
         if not self.layers: raise ValueError(f"{path} has none of the layers {', '.join(layers)}")
-        if path and missing and verbose and path not in _told:
-            lacks = ', '.join(l for l in layers if l not in self.layers)
-            print(f"{path.name} has no {lacks}: equation (2) uses {', '.join(self.layers)}")
-            _told.add(path)
+        if path and missing and verbose: _tell(path, [l for l in layers if l not in self.layers], self.layers)
         self.trunk = trunk[:max(VGG19_RELUS[l] for l in self.layers)+1] # nothing beyond the last layer wanted
         self.trunk.load_state_dict({k: feats[k] for k in self.trunk.state_dict()}, assign=True)
         self.eval().requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        for name, v in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(v).view(1, 3, 1, 1))
 
     def forward(self, x:torch.Tensor) -> dict[str, torch.Tensor]: # B×3×H×W in [-1, 1]
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
@@ -134,7 +135,7 @@ def perceptual_loss(
     if not terms: raise ValueError("no layers to compare")
     return torch.stack(terms).sum()
 
-# %% ../nbs/09_losses.ipynb #afe64739
+# %% ../nbs/09_losses.ipynb #4d4e9bab
 def full_loss(
     adv, # L_adv, equation (1) for the generator, a scalar
     p, # L_p, equation (2), a scalar

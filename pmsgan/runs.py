@@ -143,7 +143,7 @@ def load_state(
     t.step, t.scales = info["record"]["step"], info["scales"]
     return t
 
-# %% ../nbs/workshop/runs.ipynb #c9781ed6
+# %% ../nbs/workshop/runs.ipynb #16e46db1
 def find_upwards(
     start:str | Path, # a folder
     *patterns:str # as for `Path.glob`
@@ -185,11 +185,12 @@ def read_rows(
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError): damaged += i < len(lines)-1
     return [rows[s] for s in sorted(rows)], damaged
 
-# %% ../nbs/workshop/runs.ipynb #c43cb811
+# %% ../nbs/workshop/runs.ipynb #bae88e2d
 def _part(d, name): # of a dict that may be damaged: the dict under that name, or {}
     found = d.get(name)
     return found if isinstance(found, dict) else {}
 
+# %% ../nbs/workshop/runs.ipynb #c43cb811
 class RunFolder:
     "What a run has left on disk so far; FileNotFoundError for a folder without a run"
     live, error, status = False, None, ""
@@ -199,9 +200,8 @@ class RunFolder:
         self.folder, self.rows, self.sheets = Path(folder), [], {} # rows of losses; step -> path of a sheet
         self.total, self.about, self.remarks, self.seen = 0, "", [], None # total: steps that were asked for
         self.read()
-
     def read(self) -> bool: # has anything changed?
-        "Reads what is new; FileNotFoundError when the folder holds no run (any more)"
+        "Reads what is new; FileNotFoundError when the folder holds no run (anymore)"
         names = "losses.jsonl", "run.json", "generator.json", "sheet.png"
         files = {n: p for n in names if (p := self.folder/n).is_file()}
         samples = sorted(self.folder.glob("samples/step*.png"))
