@@ -10,6 +10,7 @@ __all__ = ['BLUE', 'ORANGE', 'GREEN', 'GREY', 'sheet', 'show', 'canvas', 'box', 
 import json
 import os
 import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,49 +18,53 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 # %% ../nbs/workshop/tools.ipynb #6f6d7e6c
-def sheet(rows,             # list of rows, each a list of H×W×3 uint8 arrays (H×W greys too; None leaves a gap)
-          labels,           # column headings
-          cell=128,         # size of one picture on the sheet, pixels; smaller ones are enlarged without smoothing
-          row_labels=None,  # text left of each row
-         ):                 # a PIL image
-    "A labelled contact sheet on white, drawn with Pillow alone"
-    pad, top, font = max(4, cell//24), max(18, cell//6), ImageFont.load_default(max(11, cell//11))
+def sheet(
+    rows:list, # rows of pictures: H×W×3 or H×W uint8 arrays; None leaves a gap
+    labels:list, # column headings; empty for none
+    cell:int=128, # size of one picture on the sheet, pixels; smaller ones are enlarged without smoothing
+    row_labels:list=None # text left of each row
+) -> Image.Image:
+    "A labeled contact sheet on white, drawn with Pillow alone"
+    pad, font = max(4, cell//24), ImageFont.load_default(max(11, cell//11))
+    top = max(18, cell//6) if labels else pad
     left = max(int(font.getlength(str(r))) for r in row_labels)+2*pad if row_labels else pad
-    cols, ink = max(len(r) for r in rows), (40, 40, 40)
-    im = Image.new("RGB", (left+cols*(cell+pad), (top if labels else pad)+len(rows)*(cell+pad)), "white")
-    d = ImageDraw.Draw(im)
+    im = Image.new("RGB", (left+max(map(len, rows))*(cell+pad), top+len(rows)*(cell+pad)), "white")
+    d, ink = ImageDraw.Draw(im), (40, 40, 40)
     for j, text in enumerate(labels or []):
         d.text((left+j*(cell+pad)+cell/2, top/2), str(text), fill=ink, font=font, anchor="mm")
     for i, row in enumerate(rows):
-        y = (top if labels else pad)+i*(cell+pad)
+        y = top+i*(cell+pad)
         if row_labels: d.text((pad, y+cell/2), str(row_labels[i]), fill=ink, font=font, anchor="lm")
         for j, a in enumerate(row):
             if a is None: continue
             b = Image.fromarray(np.asarray(a)).convert("RGB")
             k = cell/max(b.size)
-            b = b.resize((max(1, round(b.width*k)), max(1, round(b.height*k))), Image.NEAREST if k >= 2 else Image.BICUBIC)
+            smooth = Image.Resampling.NEAREST if k >= 2 else Image.Resampling.BICUBIC
+            b = b.resize((max(1, round(b.width*k)), max(1, round(b.height*k))), smooth)
             im.paste(b, (left+j*(cell+pad)+(cell-b.width)//2, y+(cell-b.height)//2))
     return im
 
 # %% ../nbs/workshop/tools.ipynb #c3af3326
-def show(images,       # list of H×W×3 or H×W arrays
-         titles=None,  # one title for each
-         cols=None,    # pictures in a row; all of them, up to six, unless told
-         height=1.6,   # height of one picture, inches
-        ):
-    "Show pictures as a matplotlib grid; greys are drawn from 0 to 255 if uint8, else from their least to their greatest value"
+def show(
+    images, # H×W×3 or H×W arrays
+    titles:list=None, # one title for each
+    cols:int=None, # pictures in a row; all of them, up to six, unless given
+    height:float=1.6 # of one picture, inches
+) -> None:
+    "Shows pictures as a matplotlib grid; gray ones from 0 to 255 if uint8, else from least to greatest value"
     import matplotlib.pyplot as plt
     images = [np.asarray(a) for a in images]
     cols = cols or min(len(images), 6)
     rows = -(-len(images)//cols)
     h, w = images[0].shape[:2]
-    fig, axes = plt.subplots(rows, cols, figsize=(cols*height*w/h, rows*(height+(.22 if titles else 0))), dpi=80, squeeze=False)
+    size = cols*height*w/h, rows*(height+(.22 if titles else 0))
+    fig, axes = plt.subplots(rows, cols, figsize=size, dpi=80, squeeze=False)
     for i, ax in enumerate(axes.flat):
         ax.axis("off")
         if i >= len(images): continue
         a = images[i]
-        grey = dict(cmap="gray", **(dict(vmin=0, vmax=255) if a.dtype == np.uint8 else {})) if a.ndim == 2 else {}
-        ax.imshow(a if a.ndim == 2 or a.dtype == np.uint8 else np.clip(a, 0, 1), **grey)
+        gray = dict(cmap="gray", **(dict(vmin=0, vmax=255) if a.dtype == np.uint8 else {})) if a.ndim == 2 else {}
+        ax.imshow(a if a.ndim == 2 or a.dtype == np.uint8 else np.clip(a, 0, 1), **gray)
         if titles: ax.set_title(str(titles[i]), fontsize=8)
     fig.tight_layout(pad=.2)
     plt.show()
@@ -67,10 +72,12 @@ def show(images,       # list of H×W×3 or H×W arrays
 
 # %% ../nbs/workshop/tools.ipynb #6961d90c
 BLUE, ORANGE, GREEN, GREY = "#4C72B0", "#DD8452", "#55A868", "#888888"
-def canvas(width,        # limits of the drawing, 0..width from left to right
-           height,       # and 0..height from bottom to top
-           inches=None,  # size of the figure, (width, height); 8 wide and in proportion unless told
-          ):             # a matplotlib Axes without axes, one unit as long across as up
+
+def canvas(
+    width:float, # limits of the drawing, 0..width from left to right
+    height:float, # and 0..height from bottom to top
+    inches:tuple=None # size of the figure, (width, height); 8 wide and in proportion unless given
+): # a matplotlib Axes without axes, one unit as long across as up
     "An empty figure for a diagram"
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=inches or (8, 8*height/width))
@@ -79,27 +86,31 @@ def canvas(width,        # limits of the drawing, 0..width from left to right
     ax.axis("off")
     return ax
 
-def box(ax,          # what canvas returned
-        x, y,        # the middle of the box
-        text,        # may have several lines
-        color=BLUE,  # of the box; a "white" one gets a grey edge
-        w=1.7, h=.7, # width and height
-        size=10,     # of the text, points
-        ink=None,    # colour of the text; white, or dark grey on a white box
-       ):
+def box(
+    ax, # what `canvas` returned
+    x:float, y:float, # the middle of the box
+    text:str, # may have several lines
+    color:str=BLUE, # of the box; a "white" one gets a gray edge
+    w:float=1.7, h:float=.7, # width and height
+    size:float=10, # of the text, points
+    ink:str=None # color of the text; white, or dark gray on a white box
+) -> None:
     "A rounded box with text in it"
     from matplotlib.patches import FancyBboxPatch
     white = color == "white"
     style = f"round,pad=0,rounding_size={min(.12, w/2, h/2)}"
-    ax.add_patch(FancyBboxPatch((x-w/2, y-h/2), w, h, boxstyle=style, fc=color, ec=GREY if white else color, lw=1.2, zorder=3))
-    ax.text(x, y, text, ha="center", va="center", fontsize=size, color=ink or ("#333333" if white else "white"), zorder=4)
+    ax.add_patch(FancyBboxPatch((x-w/2, y-h/2), w, h, boxstyle=style, fc=color, ec=GREY if white else color, lw=1.2,
+                                zorder=3))
+    ink = ink or ("#333333" if white else "white")
+    ax.text(x, y, text, ha="center", va="center", fontsize=size, color=ink, zorder=4)
 
 # %% ../nbs/workshop/tools.ipynb #0b9ca999
-def arrow(ax,          # what canvas returned
-          *points,     # two or more (x, y); the head is at the last
-          color=GREY,
-          text=None,   # a small label at the middle of the line
-         ):
+def arrow(
+    ax, # what `canvas` returned
+    *points:tuple, # two or more (x, y); the head is at the last
+    color:str=GREY,
+    text:str=None # a small label at the middle of the line
+) -> None:
     "A line through the points with a head at its end; ValueError for fewer than two points"
     if len(points) < 2: raise ValueError(f"an arrow needs two points or more, not {len(points)}")
     ax.plot(*zip(*points[:-1]), color=color, lw=1.4, solid_joinstyle="round", zorder=2)
@@ -113,9 +124,9 @@ def arrow(ax,          # what canvas returned
 # %% ../nbs/workshop/tools.ipynb #75e1dcdf
 @contextmanager
 def atomic(
-    path # the final name; missing folders are made
-):
-    "Gives a temporary name in the same folder, and renames it to `path` only when all went well; nothing is left behind otherwise"
+    path:str|Path # the final name; missing folders are made
+) -> Iterator[Path]:
+    "Gives a temporary name in the same folder, renamed to `path` only when all went well; otherwise nothing is left"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
@@ -128,17 +139,18 @@ def atomic(
     finally: Path(tmp).unlink(missing_ok=True)
 
 def save_json(
-    path,
+    path:str|Path,
     obj, # anything that JSON can hold
-    indent=1
-):
+    indent:int=1
+) -> None:
     "Writes JSON, whole or not at all"
     with atomic(path) as tmp: tmp.write_text(json.dumps(obj, indent=indent)+"\n", encoding="utf-8")
 
+# %% ../nbs/workshop/tools.ipynb #70012000
 def read_json(
-    path
-) -> tuple: # a dict, and "" or what is wrong with the file
-    "A JSON object from a file that may be absent or damaged: ({}, \"\") where there is none, ({}, a remark) where it cannot be read"
+    path:str|Path # a file that may be absent or damaged
+) -> tuple[dict, str]: # what it holds, and "" or what is wrong with it
+    "A JSON object; an empty one where there is no file, or, with a remark, where it cannot be read"
     path = Path(path)
     try: found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError: return {}, ""
@@ -146,10 +158,10 @@ def read_json(
     return (found, "") if isinstance(found, dict) else ({}, f"{path.name} is damaged.")
 
 def save_picture(
-    path, # ends in .png, .jpg or another of Pillow's kinds
+    path:str|Path, # ends in .png, .jpg or another of Pillow's kinds
     pixels, # H×W×3 or H×W uint8, or a PIL image
     **options # Pillow's, such as `quality`
-):
+) -> None:
     "Writes a picture, whole or not at all"
     im = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.asarray(pixels))
     with atomic(path) as tmp: im.save(tmp, **options)
@@ -158,14 +170,14 @@ def save_picture(
 def one_of(
     what:str, # what the value is for, as the user knows it
     value,
-    known # the values allowed, in the order in which they are listed
-):
+    known:Iterable # the values allowed, in the order in which they are listed
+): # `value`
     "`value`, if it is among `known`; ValueError with the list of choices otherwise"
     if value in tuple(known): return value
     raise ValueError(f"{what} {value!r}: expected one of {', '.join(map(str, known))}")
 
 def few(
-    items, # sized
+    items:Iterable,
     n:int=5, # how many are written out
     sep:str=", "
 ) -> str:
@@ -175,20 +187,20 @@ def few(
     return sep.join(map(str, items[:n]))+(f"{sep.rstrip()} and {more:,} more" if more > 0 else "")
 
 def bar(
-    items=None, # what to go through; None for a bar that is moved by `update`
+    items:Iterable=None, # what to go through; None for a bar that is moved by `update`
     desc:str="", # in front of the bar
-    show=None, # True, False, or None: only where the output is a terminal
+    show:bool=None, # None: only where the output is a terminal
     **options # tqdm's, such as total, unit, initial
-):
+): # tqdm's bar
     "A progress bar that appears after two seconds, and never in a file or a pipe"
     from tqdm import tqdm
     return tqdm(items, desc=desc, **{"delay": 2, "disable": None if show is None else not show, **options})
 
 # %% ../nbs/workshop/tools.ipynb #19255d66
 def pick_device(
-    name:str="auto" # "auto", or a torch device such as "cpu", "cuda", "cuda:1", "mps"; `PMSGAN_DEVICE` decides what "auto" means
-) -> "torch.device": # the device to run on
-    "The named device, else `PMSGAN_DEVICE`, else CUDA where there is one, else the CPU; ValueError when it cannot be used"
+    name="auto" # "cpu", "cuda", "cuda:1", "mps", …; "auto": what `PMSGAN_DEVICE` says, else CUDA, else the CPU
+): # a torch.device
+    "The device to run on; ValueError when it cannot be used"
     import torch
     asked = f"device {name!r}"
     if name == "auto":

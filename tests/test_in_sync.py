@@ -75,7 +75,7 @@ def test_outputs(path):
 
 def test_live_widgets_are_stripped():
     still, live = {"data": {"image/png": "…", "text/plain": "…"}}, {"data": {LIVE: {}, "image/png": "…"}}
-    notebook = {"cells": [{"cell_type": "markdown"}, {"cell_type": "code", "outputs": [still, live, {"name": "stdout"}]}]}
+    notebook = {"metadata": {"widgets": {}}, "cells": [{"cell_type": "markdown"}, {"cell_type": "code", "outputs": [still, live, {"name": "stdout"}]}]}
     assert strip(notebook) and not strip(notebook)
     assert notebook["cells"][1]["outputs"][1] == {"data": {"image/png": "…"}} and len(still["data"]) == 2
 
