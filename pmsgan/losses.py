@@ -43,10 +43,13 @@ VGG19_RELUS = dict(relu1_1=1, relu2_1=6, relu3_1=11, relu4_1=20, relu5_1=29) # i
 
 def vgg19_trunk() -> nn.Sequential:
     "VGG-19's convolutions, numbered as torchvision's `features`, without storage for weights (on the meta device)"
-    net, c = [], 3
+    net:list[nn.Module] = []
+    c = 3 # channels so far
     for w in VGG19_WIDTHS:
-        if w == "M": net.append(nn.MaxPool2d(2))
-        else: net, c = net + [nn.Conv2d(c, w, 3, padding=1, device="meta"), nn.ReLU(inplace=True)], w
+        if isinstance(w, str): net.append(nn.MaxPool2d(2))
+        else:
+            net += [nn.Conv2d(c, w, 3, padding=1, device="meta"), nn.ReLU(inplace=True)]
+            c = w
     return nn.Sequential(*net)
 
 # %% ../nbs/09_losses.ipynb #f702e702
@@ -65,6 +68,7 @@ def _random_vgg19(last, seed=19): # Kaiming weights up to layer `last`, the same
 # %% ../nbs/09_losses.ipynb #536b9216
 class VGG19Features(nn.Module):
     "phi_k of equation (2), frozen: pictures B×3×H×W in [-1, 1] (not [0, 1]) to a dict of layer -> B×Ck×Hk×Wk"
+    trunk:nn.Sequential; mean:torch.Tensor; std:torch.Tensor
     def __init__(self,
         layers:Sequence[str] | str=tuple(VGG19_RELUS), # among relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
         path:str | Path | None=None, # a weight file; None looks where `find_weights` does
@@ -85,7 +89,7 @@ class VGG19Features(nn.Module):
         self.source = str(path) if path else "random"
         if not self.layers: raise ValueError(f"{path} has none of the layers {', '.join(layers)}")
         if path and missing and verbose: _tell(path, [l for l in layers if l not in self.layers], self.layers)
-        self.trunk = trunk[:max(VGG19_RELUS[l] for l in self.layers)+1] # nothing beyond the last layer wanted
+        self.trunk = nn.Sequential(*list(trunk)[:max(VGG19_RELUS[l] for l in self.layers)+1]) # no layer more
         self.trunk.load_state_dict({k: feats[k] for k in self.trunk.state_dict()}, assign=True)
         self.eval().requires_grad_(False)
         for name, v in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
@@ -109,7 +113,8 @@ def feature_scales(
     targets:Iterable[torch.Tensor] # batches of target pictures B×3×H×W in [-1, 1], on the features' device
 ) -> dict[str, float]: # layer -> mean activation, the divisor of its term
     "The divisors of equation (2)'s layers: mean activations over the targets; ValueError if one is not positive"
-    total, n = {}, 0
+    total:dict[str, float] = {}
+    n = 0
     for y in targets:
         n += len(y)
         for k, f in features(y).items(): total[k] = total.get(k, 0.) + f.float().mean().item()*len(y)
@@ -135,7 +140,7 @@ def perceptual_loss(
     if not terms: raise ValueError("no layers to compare")
     return torch.stack(terms).sum()
 
-# %% ../nbs/09_losses.ipynb #4d4e9bab
+# %% ../nbs/09_losses.ipynb #d4aca3bb
 def full_loss(
     adv, # L_adv, equation (1) for the generator, a scalar
     p, # L_p, equation (2), a scalar

@@ -135,7 +135,7 @@ def load_state(
     t.discriminators.load_state_dict(part("discriminators"))
     if t.average: t.average.weights = {k: v.to(t.device) for k, v in part("average").items()}
     for name, opt in (("g_opt", t.g_opt), ("d_opt", t.d_opt)):
-        state = {}
+        state:dict[int, dict] = {}
         for key, v in part(name).items(): # "12.exp_avg"
             i, moment = key.split(".", 1)
             state.setdefault(int(i), {})[moment] = v
@@ -143,7 +143,7 @@ def load_state(
     t.step, t.scales = info["record"]["step"], info["scales"]
     return t
 
-# %% ../nbs/workshop/runs.ipynb #16e46db1
+# %% ../nbs/workshop/runs.ipynb #920dadb9
 def find_upwards(
     start:str | Path, # a folder
     *patterns:str # as for `Path.glob`
@@ -185,7 +185,9 @@ def read_rows(
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError): damaged += i < len(lines)-1
     return [rows[s] for s in sorted(rows)], damaged
 
-# %% ../nbs/workshop/runs.ipynb #bae88e2d
+# %% ../nbs/workshop/runs.ipynb #76354678
+_FILES = "losses.jsonl", "run.json", "generator.json", "sheet.png" # of a run; sheets lie in samples/
+
 def _part(d, name): # of a dict that may be damaged: the dict under that name, or {}
     found = d.get(name)
     return found if isinstance(found, dict) else {}
@@ -194,6 +196,7 @@ def _part(d, name): # of a dict that may be damaged: the dict under that name, o
 class RunFolder:
     "What a run has left on disk so far; FileNotFoundError for a folder without a run"
     live, error, status = False, None, ""
+    rows:list[dict]; sheets:dict[int, Path]; remarks:list[str]; seen:list | None
     def __init__(self,
         folder:str | Path # the folder given to `--out` of `pmsgan train` or `pmsgan demo`
     ):
@@ -202,8 +205,7 @@ class RunFolder:
         self.read()
     def read(self) -> bool: # has anything changed?
         "Reads what is new; FileNotFoundError when the folder holds no run (anymore)"
-        names = "losses.jsonl", "run.json", "generator.json", "sheet.png"
-        files = {n: p for n in names if (p := self.folder/n).is_file()}
+        files = {n: p for n in _FILES if (p := self.folder/n).is_file()}
         samples = sorted(self.folder.glob("samples/step*.png"))
         if not files and not samples:
             raise FileNotFoundError(f"{self.folder}: holds no run (no losses.jsonl, no samples); "
@@ -357,4 +359,4 @@ def plot_losses(
                 xy = k*np.stack([x(s[part]), y(v[part])], 1) # points×2
                 if len(part) > 1: d.line(xy.ravel().tolist(), color, width*k, "curve")
                 elif len(part): d.ellipse([*(xy[0]-k), *(xy[0]+k)], color)
-    return np.asarray(im.resize(size, Image.BOX))
+    return np.asarray(im.resize(size, Image.Resampling.BOX))

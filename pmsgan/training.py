@@ -100,7 +100,9 @@ class TargetFeatures:
     def __init__(self,
         features, # pictures B×3×H×W to a dict of maps
         room_mb:int=2048 # memory, megabytes
-    ): self.features, self.room, self.kept = features, room_mb*2**20, {}
+    ):
+        self.features, self.room = features, room_mb*2**20
+        self.kept:dict = {} # by key
 
     @torch.no_grad()
     def one(self, ys, key): # ys: 1×3×H×W at each scale; key: (index, flip)
@@ -185,6 +187,7 @@ class Trainer:
     "Alternate updates of discriminators and generator (IV-A.1)"
     fit:Callable[[], "Trainer"] # below
     train_step:Callable[..., dict] # below; other methods bring their own (chapter 13)
+    losses:dict; scales:dict[str, float] | None # of the last step; divisors of equation (2)'s layers
     def __init__(self,
         pairs, # dataset of dict(source, target, name), tensors 3×size×size in [-1, 1]
         features, # `VGG19Features`, or any module that returns a dict of maps; None for a method without equation (2)

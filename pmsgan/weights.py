@@ -43,7 +43,7 @@ WEIGHTS = dict(
 WEIGHT_URLS = {net: w.url for net, w in WEIGHTS.items()}
 WEIGHT_FILES = {net: (w.url.rpartition("/")[2], *w.smaller) for net, w in WEIGHTS.items()} # in the order of preference
 
-# %% ../nbs/workshop/weights.ipynb #90c3fa87
+# %% ../nbs/workshop/weights.ipynb #ba1ee0de
 def weight_folders() -> list[Path]:
     "Where weights are looked for, in this order: the folder `PMSGAN_WEIGHTS`, then torch hub's cache"
     named = os.environ.get("PMSGAN_WEIGHTS")
@@ -78,7 +78,7 @@ def fetch(
         raise ConnectionError(f"could not fetch {url}: {e}; {by_hand}") from None
     return path
 
-# %% ../nbs/workshop/weights.ipynb #4d4b1dbe
+# %% ../nbs/workshop/weights.ipynb #e17411a5
 def where_to_put() -> str:
     "The end of an error message about missing weights: the folders, and what is wrong with `PMSGAN_WEIGHTS`"
     folders = weight_folders()
@@ -86,7 +86,7 @@ def where_to_put() -> str:
     if len(folders) > 1 and not folders[0].is_dir(): hint = " (PMSGAN_WEIGHTS names a folder that does not exist)"
     return f"put it into {' or '.join(map(str, folders))}{hint}"
 
-# %% ../nbs/workshop/weights.ipynb #54b714a0
+# %% ../nbs/workshop/weights.ipynb #bcb28d0f
 def locate_weights(
     net:str, # a key of `WEIGHT_FILES`
     path:str | Path | None=None, # a file given by the user, which must exist
@@ -116,7 +116,7 @@ def read_weights(
     if not isinstance(state, dict): raise ValueError(f"{path} holds no dictionary of tensors{again}")
     return {k: v for k, v in state.items() if torch.is_tensor(v)}
 
-# %% ../nbs/workshop/weights.ipynb #01178a52
+# %% ../nbs/workshop/weights.ipynb #5e667c66
 def load_features(
     net:str, # "vgg19", "alex", "squeeze" or "vgg"
     path:str | Path | None=None, # a weight file; None looks in `weight_folders`
@@ -130,7 +130,7 @@ def load_features(
     if not feats: raise ValueError(f"{path} holds no tensors named features.*; {wanted}")
     return feats
 
-# %% ../nbs/workshop/weights.ipynb #e1460440
+# %% ../nbs/workshop/weights.ipynb #5ccda615
 def check_fit(
     path:str | Path, # the file that `feats` came from, for the message
     net:str, # the network that it should belong to
@@ -153,8 +153,9 @@ def import_torchvision() -> types.ModuleType:
     try: import torchvision
     except RuntimeError as e:
         if "torchvision::nms does not exist" not in str(e): raise
-        package = Path(importlib.util.find_spec("torchvision").submodule_search_locations[0])
-        for library in package.glob("_C*"): # loads where the operators are sound after all
+        spec = importlib.util.find_spec("torchvision")
+        folders = list(spec.submodule_search_locations or ()) if spec else []
+        for library in (p for f in folders for p in Path(f).glob("_C*")): # loads if they are sound after all
             try: torch.ops.load_library(str(library))
             except OSError: pass
         if not hasattr(torch.ops.torchvision, "nms"):
