@@ -140,7 +140,7 @@ def perceptual_loss(
     if not terms: raise ValueError("no layers to compare")
     return torch.stack(terms).sum()
 
-# %% ../nbs/09_losses.ipynb #d4aca3bb
+# %% ../nbs/09_losses.ipynb #b5ced90a
 def full_loss(
     adv, # L_adv, equation (1) for the generator, a scalar
     p, # L_p, equation (2), a scalar
