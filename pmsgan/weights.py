@@ -39,18 +39,18 @@ WEIGHTS = dict(
     squeeze=WeightFile(HUB+"squeezenet1_1-b8a52dc0.pth", "b8a52dc0", ("squeezenet1_1_features.pth",)),
     vgg=WeightFile(HUB+"vgg16-397923af.pth", "397923af", ("vgg16_features.pth",)),
     inception=WeightFile("https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
-                         "pt_inception-2015-12-05-6726825d.pth", "6726825d")) # FID's own, from TensorFlow: torchvision's gives other values
+                         "pt_inception-2015-12-05-6726825d.pth", "6726825d")) # FID's own; torchvision's differs
 WEIGHT_URLS = {net: w.url for net, w in WEIGHTS.items()}
 WEIGHT_FILES = {net: (w.url.rpartition("/")[2], *w.smaller) for net, w in WEIGHTS.items()} # in the order of preference
 
-# %% ../nbs/workshop/weights.ipynb #7bf92831
+# %% ../nbs/workshop/weights.ipynb #ba1ee0de
 def weight_folders() -> list[Path]:
     "Where weights are looked for, in this order: the folder `PMSGAN_WEIGHTS`, then torch hub's cache"
     named = os.environ.get("PMSGAN_WEIGHTS")
     return [*([Path(named).expanduser()] if named else []), Path(torch.hub.get_dir())/"checkpoints"]
 
 def find_weights(
-    net:str # a key of `WEIGHT_FILES`: "vgg19" for equation (2); "alex", "squeeze", "vgg" (VGG-16) for LPIPS; "inception" for FID
+    net:str # "vgg19" for equation (2); "alex", "squeeze", "vgg" (VGG-16) for LPIPS; "inception" for FID
 ) -> Path | None: # the file, or None
     "The first file of weights for `net` in `weight_folders`; ValueError for an unknown network"
     one_of("network", net, WEIGHT_FILES)
@@ -74,10 +74,11 @@ def fetch(
             if not digest.hexdigest().startswith(sha):
                 raise OSError(f"its checksum starts {digest.hexdigest()[:8]}, expected {sha}")
     except (OSError, http.client.HTTPException) as e: # refused, silent, cut short, changed on the way, disk full
-        raise ConnectionError(f"could not fetch {url}: {e}; download it by other means and put it into {path.parent}") from None
+        by_hand = f"download it by other means and put it into {path.parent}"
+        raise ConnectionError(f"could not fetch {url}: {e}; {by_hand}") from None
     return path
 
-# %% ../nbs/workshop/weights.ipynb #51ffc585
+# %% ../nbs/workshop/weights.ipynb #e17411a5
 def where_to_put() -> str:
     "The end of an error message about missing weights: the folders, and what is wrong with `PMSGAN_WEIGHTS`"
     folders = weight_folders()
@@ -85,7 +86,7 @@ def where_to_put() -> str:
     if len(folders) > 1 and not folders[0].is_dir(): hint = " (PMSGAN_WEIGHTS names a folder that does not exist)"
     return f"put it into {' or '.join(map(str, folders))}{hint}"
 
-# %% ../nbs/workshop/weights.ipynb #4d348c2e
+# %% ../nbs/workshop/weights.ipynb #bcb28d0f
 def locate_weights(
     net:str, # a key of `WEIGHT_FILES`
     path:str | Path | None=None, # a file given by the user, which must exist
@@ -104,7 +105,7 @@ def read_weights(
     net:str, # a key of `WEIGHT_FILES`; it makes the error message helpful
     path:str | Path # the file
 ) -> dict[str, torch.Tensor]: # as the file has them
-    "The tensors of a weight file, never unpickled; ValueError for an empty or damaged file, or one that holds something else"
+    "The tensors of a weight file, never unpickled; ValueError for an empty or damaged file, or one without tensors"
     again = f"; download {WEIGHT_URLS[net]} again"
     with open(path, "rb") as f: head = f.read(256).lstrip()
     if not head: raise ValueError(f"{path} is empty{again}")
@@ -115,7 +116,7 @@ def read_weights(
     if not isinstance(state, dict): raise ValueError(f"{path} holds no dictionary of tensors{again}")
     return {k: v for k, v in state.items() if torch.is_tensor(v)}
 
-# %% ../nbs/workshop/weights.ipynb #e3a9be88
+# %% ../nbs/workshop/weights.ipynb #5e667c66
 def load_features(
     net:str, # "vgg19", "alex", "squeeze" or "vgg"
     path:str | Path | None=None, # a weight file; None looks in `weight_folders`
@@ -123,11 +124,13 @@ def load_features(
 ) -> dict[str, torch.Tensor]: # layer's index in torchvision's `features`, and parameter, e.g. "0.weight" -> float32
     "A feature network's weights; errors as `locate_weights` and `read_weights`"
     path = locate_weights(net, path, download)
-    feats = {k.removeprefix("features."): v.float() for k, v in read_weights(net, path).items() if not k.startswith("classifier.")}
-    if not feats: raise ValueError(f"{path} holds no tensors named features.*; expected torchvision's {Path(WEIGHT_FILES[net][0]).stem}")
+    feats = {k.removeprefix("features."): v.float() for k, v in read_weights(net, path).items()
+             if not k.startswith("classifier.")}
+    wanted = f"expected torchvision's {Path(WEIGHT_FILES[net][0]).stem}"
+    if not feats: raise ValueError(f"{path} holds no tensors named features.*; {wanted}")
     return feats
 
-# %% ../nbs/workshop/weights.ipynb #4544849b
+# %% ../nbs/workshop/weights.ipynb #5ccda615
 def check_fit(
     path:str | Path, # the file that `feats` came from, for the message
     net:str, # the network that it should belong to
@@ -138,19 +141,21 @@ def check_fit(
     wanted = f"{path} is not {Path(WEIGHT_FILES[net][0]).stem.split('-')[0]}"
     for k, v in feats.items():
         if k not in shapes: raise ValueError(f"{wanted}: it holds {k}, which that network lacks")
-        if v.shape != shapes[k]: raise ValueError(f"{wanted}: features.{k} is {tuple(v.shape)}, expected {tuple(shapes[k])}")
+        if v.shape != shapes[k]:
+            raise ValueError(f"{wanted}: features.{k} is {tuple(v.shape)}, expected {tuple(shapes[k])}")
 
 # %% ../nbs/workshop/weights.ipynb #6b3545df
 _torchvision_operators = None # the declarations last as long as this object
 
 def import_torchvision() -> types.ModuleType:
-    "The torchvision package, also where its compiled operators do not fit torch's build (a CPU-only torch beside a CUDA wheel)"
+    "The torchvision package, even if its compiled operators do not fit torch's (a CPU torch beside a CUDA wheel)"
     global _torchvision_operators
     try: import torchvision
     except RuntimeError as e:
         if "torchvision::nms does not exist" not in str(e): raise
-        package = Path(importlib.util.find_spec("torchvision").submodule_search_locations[0])
-        for library in package.glob("_C*"): # loads where the operators are sound after all
+        spec = importlib.util.find_spec("torchvision")
+        folders = list(spec.submodule_search_locations or ()) if spec else []
+        for library in (p for f in folders for p in Path(f).glob("_C*")): # loads if they are sound after all
             try: torch.ops.load_library(str(library))
             except OSError: pass
         if not hasattr(torch.ops.torchvision, "nms"):
@@ -186,7 +191,7 @@ def _load_heads(model, package, net):
     model.lins.load_state_dict({k.removeprefix("lin"): v for k, v in heads.items()}) # strict
 
 class LPIPS(nn.Module):
-    "LPIPS [65], version 0.1 of [68]: two batches B×3×H×W in [-1, 1] (not [0, 1]) to B distances; the value depends on the size"
+    "LPIPS [65], version 0.1 of [68]: two batches B×3×H×W in [-1, 1] (not [0, 1]) to B distances; size matters"
     def __init__(self,
         net:str="alex", # "alex", "squeeze" or "vgg"
         path:str | Path | None=None, # a weight file of the feature network; None looks in `weight_folders`
@@ -204,7 +209,8 @@ class LPIPS(nn.Module):
         missing = [k for k in own if k.split(".", 1)[1] not in feats]
         if missing:
             first = missing[0].split(".", 1)[1]
-            raise ValueError(f"{path} lacks {len(missing)} tensors, the first features.{first}; LPIPS({net}) needs them all")
+            lacks = f"lacks {len(missing)} tensors, the first features.{first}"
+            raise ValueError(f"{path} {lacks}; LPIPS({net}) needs them all")
         self.model.net.load_state_dict({k: feats[k.split(".", 1)[1]] for k in own})
         _load_heads(self.model, lpips, net)
         self.eval().requires_grad_(False)

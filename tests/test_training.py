@@ -8,7 +8,7 @@ import torch
 from conftest import ENV, PMSGAN, inside, train_words
 from safetensors.torch import load_file
 
-from pmsgan.training import load_generator
+from pmsgan.runs import load_generator
 
 pytestmark = pytest.mark.slow
 
