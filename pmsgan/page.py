@@ -85,7 +85,7 @@ def page_notebook(
     folder # where the page is to work
 ) -> dict: # a notebook as JSON holds it
     "The one cell that Voilà runs"
-    lines = ["import os", f"os.chdir({str(folder)!r})", "from pmsgan.explorer import Scene", "from pmsgan.live import page",
+    lines = ["import os", f"os.chdir({str(folder)!r})", "from pmsgan.explorer import Scene", "from pmsgan.page import page",
              f"page(Scene({str(checkpoint)!r}, size={size}, device={device!r}), {run and str(run)!r})"]
     cell = dict(cell_type="code", id="page", metadata={}, execution_count=None, outputs=[], source="\n".join(lines))
     kernel = dict(display_name="Python 3", language="python", name="python3")
