@@ -39,18 +39,18 @@ explore: $(READY) ## the explorer on a local page, with the generator in the box
 	$(BIN)/pmsgan explore $(ARGS)
 
 readme: $(READY) ## README.md from nbs/index.ipynb
-	$(BIN)/python tests/make_readme.py
+	$(BIN)/python tools/make_readme.py
 
 notebooks: $(READY) ## run every chapter and keep its outputs (after changes; then look at them)
-	for nb in nbs/[0-9]*.ipynb; do $(BIN)/papermill --no-progress-bar --cwd nbs $$nb $$nb || exit 1; done
+	for nb in nbs/[0-9]*.ipynb nbs/workshop/*.ipynb; do $(BIN)/papermill --no-progress-bar --cwd $$(dirname $$nb) $$nb $$nb || exit 1; done
 	$(MAKE) clean-notebooks
 
 screenshots: $(READY) ## of the explorers, into nbs/images (needs Chromium; after changes of how they look)
-	$(BIN)/python tests/screenshots.py
+	$(BIN)/python tools/screenshots.py
 
 clean-notebooks: $(READY) ## the package from the notebooks, and the notebooks without metadata and live widgets
 	$(BIN)/nbdev_export
-	$(BIN)/python tests/strip_widgets.py
+	$(BIN)/python tools/tidy_outputs.py
 	$(BIN)/nbdev_clean
 
 clean: ## remove what these commands made, except runs/

@@ -22,6 +22,7 @@ setup(
     url=cfg["git_url"],
     license="Apache-2.0",
     packages=find_packages(include=["pmsgan", "pmsgan.*"]),
+    package_data={"pmsgan": ["py.typed"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={**extras, "dev": [*cfg["dev_requirements"].split(), *extras["align"], *extras["explore"]]},

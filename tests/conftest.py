@@ -12,6 +12,8 @@ import pytest
 from pmsgan.commands import main
 
 ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = sorted((ROOT/"nbs").glob("[0-9][0-9]_*.ipynb"))
+WORKSHOP = sorted((ROOT/"nbs"/"workshop").glob("*.ipynb"))
 PMSGAN = Path(sys.executable).with_name("pmsgan")
 QUICK = ["--size", "32", "--preset", "tiny", "--features", "random", "--layers", "relu1_1,relu2_1", "--device", "cpu"]
 os.environ["OMP_NUM_THREADS"] = "1" # the same sums in every process

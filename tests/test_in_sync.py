@@ -1,5 +1,6 @@
 "The package comes from the notebooks, the notebooks are clean and complete, links and order are right."
 import ast
+import graphlib
 import json
 import re
 import shutil
@@ -8,14 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from make_readme import readme
-from strip_widgets import LIVE, strip
+from conftest import CHAPTERS, ROOT, WORKSHOP
 
-CHAPTERS = sorted((ROOT/"nbs").glob("[0-9][0-9]*_*.ipynb"))
-NOTEBOOKS = [*CHAPTERS, ROOT/"nbs"/"index.ipynb"]
-DOCS = [*ROOT.glob("*.md"), *ROOT.glob("data/**/*.md")]
+sys.path.insert(0, str(ROOT/"tools"))
+from make_readme import readme
+from tidy_outputs import LIVE, strip
+
+NOTEBOOKS = [*CHAPTERS, *WORKSHOP, ROOT/"nbs"/"index.ipynb"]
+DOCS = [*ROOT.glob("*.md"), *ROOT.glob("data/**/*.md"), *ROOT.glob("nbs/**/*.md")]
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+each_taught = pytest.mark.parametrize("path", [p for p in CHAPTERS if p.stem[:2] != "00"], ids=lambda p: p.stem)
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
 def cells(path, kind=None):
@@ -35,7 +38,7 @@ def nbdev(command, cwd):
     done = subprocess.run([Path(sys.executable).with_name(command)], cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
-def contents(folder, pattern): return {p.name: p.read_text(encoding="utf-8") for p in folder.glob(pattern)}
+def contents(folder, pattern): return {str(p.relative_to(folder)): p.read_text(encoding="utf-8") for p in folder.rglob(pattern)}
 
 def assert_same(before, after, remedy):
     changed = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
@@ -45,6 +48,11 @@ def test_package_is_exported(copy):
     before = contents(copy/"pmsgan", "*.py")
     nbdev("nbdev_export", copy)
     assert_same(before, contents(copy/"pmsgan", "*.py"), "out of step with the notebooks; run `make clean-notebooks`")
+
+def test_no_stale_modules():
+    "nbdev_export leaves the module of a notebook that is gone or was renamed"
+    modules = {p.stem for p in (ROOT/"pmsgan").glob("*.py")}-{"__init__", "_modidx"}
+    assert modules == {m for p in [*CHAPTERS, *WORKSHOP] if (m := module_of(p))}
 
 def test_notebooks_are_clean(copy):
     before = contents(copy/"nbs", "*.ipynb")
@@ -56,7 +64,7 @@ def test_readme_is_made():
 
 @each_notebook
 def test_outputs(path):
-    assert path.stat().st_size < 1_000_000, "a notebook has less than 1 MB"
+    assert path.stat().st_size < 700_000, "a notebook has less than 700 KB"
     ids = [c.get("id") for c in cells(path)]
     assert all(ids) and len(set(ids)) == len(ids), "every cell has an id of its own"
     for c in cells(path, "code"):
@@ -71,28 +79,75 @@ def test_live_widgets_are_stripped():
     assert strip(notebook) and not strip(notebook)
     assert notebook["cells"][1]["outputs"][1] == {"data": {"image/png": "…"}} and len(still["data"]) == 2
 
+def words(path): return sum(len(source(c).split()) for c in cells(path, "markdown"))
+
 @each_chapter
-def test_form(path):
-    tagged = [source(c) for c in cells(path, "code") if "parameters" in c["metadata"].get("tags", ())]
-    assert len(tagged) == 1 and 'profile = "fast"' in tagged[0], "one cell is tagged parameters and sets the profile"
-    text = "\n".join(source(c) for c in cells(path, "markdown"))
-    for part in ("## Summary", "## Exercises", "<details>"): assert part in text, f"{part} is missing"
+def test_length(path):
+    "A main line that can be read in one sitting: everything before the folded section Checks"
+    found = cells(path)
+    main = next((i for i, c in enumerate(found) if source(c).startswith("## Checks")), len(found))
+    limit = 1200 if path.stem.startswith("00") else 1950 # solutions and checks included
+    assert main <= 60 and len(found) <= 70 and words(path) <= limit, f"{main} cells before Checks, {len(found)} in all, {words(path)} words"
+
+@each_notebook
+def test_code(path):
+    "Exported cells that fit on a screen, lines that fit on a page, no export that a reader would run"
     for c in cells(path, "code"):
         lines = source(c).splitlines()
         if any(l.startswith("#| export") for l in lines): assert len(lines) <= 40, f"an exported cell has {len(lines)} lines: {lines[1]}"
         assert "nbdev_export()" not in source(c)
+        long = [l for l in lines if len(l) > 120]
+        assert not long, f"longer than 120 characters: {long[0]}"
+
+@pytest.mark.parametrize("path", [*CHAPTERS, *WORKSHOP], ids=lambda p: p.stem)
+def test_parameters(path):
+    tagged = [source(c) for c in cells(path, "code") if "parameters" in c["metadata"].get("tags", ())]
+    if not cells(path, "code"): return # a page of text
+    assert len(tagged) == 1 and 'profile = "fast"' in tagged[0], "one cell is tagged parameters and sets the profile"
+
+@each_taught
+def test_form(path):
+    headings = [source(c).splitlines()[0] for c in cells(path, "markdown") if source(c).strip()]
+    text = "\n".join(source(c) for c in cells(path, "markdown"))
+    for part in ("## Recap", "## Exercises", "<details>", "## Next"): assert part in text, f"{part} is missing"
+    folded = [c for c in cells(path, "markdown") if source(c).startswith("## Checks")]
+    assert all(c["metadata"].get("jp-MarkdownHeadingCollapsed") for c in folded), "the section Checks is folded"
+    if path.stem < "11": assert any("network(" in source(c) for c in cells(path, "code")), "the figure of the network is missing"
 
 def module_of(path):
-    return re.search(r"#\|\s*default_exp (\w+)", "\n".join(source(c) for c in cells(path, "code")))[1]
+    found = re.search(r"#\|\s*default_exp (\w+)", "\n".join(source(c) for c in cells(path, "code")))
+    return found and found[1]
+
+def imported(module):
+    "The modules of the package that a module imports, at its top or inside a function"
+    for node in ast.walk(ast.parse((ROOT/"pmsgan"/f"{module}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and (node.level or node.module.startswith("pmsgan.")):
+            yield node.module.removeprefix("pmsgan.")
+
+def order_of_workshop():
+    "Module -> (place, number of the last chapter that it may use), from the table in nbs/workshop/README.md"
+    rows = re.findall(r"^\| \[(\w+)\]\(\w+\.ipynb\) \|.*\| (\d\d|none) \|$", (ROOT/"nbs/workshop/README.md").read_text(encoding="utf-8"), re.M)
+    return {name: (i, "" if last == "none" else last) for i, (name, last) in enumerate(rows)}
 
 def test_order_of_chapters():
-    "A chapter imports only from chapters before it"
-    order = [module_of(p) for p in CHAPTERS]
+    "A chapter imports from earlier chapters and from the workshop"
+    order, workshop = [m for p in CHAPTERS if (m := module_of(p))], {m for p in WORKSHOP if (m := module_of(p))}
     for i, module in enumerate(order):
-        for node in ast.walk(ast.parse((ROOT/"pmsgan"/f"{module}.py").read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.ImportFrom) or not node.module: continue
-            name = node.module.removeprefix("pmsgan").removeprefix(".")
-            if name and (node.level or node.module.startswith("pmsgan")): assert name in order[:i], f"{module} imports {name}, which comes later"
+        for name in imported(module): assert name in workshop or name in order[:i], f"{module} imports {name}, which comes later"
+
+def test_order_of_workshop():
+    "The workshop imports from what stands above it in its own table, and from the chapters named there"
+    number, order = {module_of(p): p.stem[:2] for p in CHAPTERS}, order_of_workshop()
+    assert set(order) == {m for p in WORKSHOP if (m := module_of(p))}
+    for module, (place, last) in order.items():
+        for name in imported(module):
+            if name in number: assert number[name] <= last, f"{module} imports chapter {number[name]}, {name}"
+            else: assert order[name][0] < place, f"{module} imports {name}, which stands below it in nbs/workshop/README.md"
+
+def test_no_circles():
+    "Chapters and workshop together: every module can be imported first"
+    graph = {m: set(imported(m)) for p in [*CHAPTERS, *WORKSHOP] if (m := module_of(p))}
+    assert list(graphlib.TopologicalSorter(graph).static_order())
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, *DOCS], ids=lambda p: p.name)
 def test_links(path):

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import ENV, ROOT, TIMINGS
+from conftest import CHAPTERS, ENV, ROOT, TIMINGS, WORKSHOP
 
-NOTEBOOKS = sorted((ROOT/"nbs").glob("[0-9][0-9]*_*.ipynb"))
+NOTEBOOKS = [*WORKSHOP, *CHAPTERS]
 PROFILE = os.environ.get("PMSGAN_PROFILE", "fast")
 LIMIT = 300 if PROFILE == "fast" else 3600 # seconds for one cell
 AT_ONCE = 1 if os.environ.get("PMSGAN_DEVICE", "cpu") != "cpu" else 2
@@ -20,7 +20,7 @@ AT_ONCE = 1 if os.environ.get("PMSGAN_DEVICE", "cpu") != "cpu" else 2
 def execute(notebook, folder):
     "Seconds, and what papermill said when it failed"
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "papermill", notebook, folder/notebook.name, "--cwd", ROOT/"nbs", "--no-progress-bar",
+    done = subprocess.run([sys.executable, "-m", "papermill", notebook, folder/notebook.name, "--cwd", notebook.parent, "--no-progress-bar",
                            "--execution-timeout", str(LIMIT), "-p", "profile", PROFILE], capture_output=True, text=True, env=ENV)
     return time.perf_counter()-start, done.stderr if done.returncode else None
 
@@ -30,7 +30,7 @@ def results(request, tmp_path_factory):
     folder = Path(os.environ["PMSGAN_KEEP"]).resolve() if "PMSGAN_KEEP" in os.environ else tmp_path_factory.mktemp("executed")
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {i.callspec.params["notebook"] for i in request.session.items if "notebook" in getattr(i, "fixturenames", ()) and i.module is request.module}
-    with ThreadPoolExecutor(AT_ONCE) as pool: yield {n: pool.submit(execute, n, folder) for n in sorted(wanted, reverse=True)}
+    with ThreadPoolExecutor(AT_ONCE) as pool: yield {n: pool.submit(execute, n, folder) for n in reversed(NOTEBOOKS) if n in wanted}
 
 @pytest.mark.notebook
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
