@@ -142,7 +142,7 @@ def small_png(
     im.quantize(len(known) if known else 256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()
 
-# %% ../nbs/workshop/panels.ipynb #f5a9398c
+# %% ../nbs/workshop/panels.ipynb #4ae80e4d
 def still(
     view:"View | list | dict", # what `view_of` takes
     **kwargs # of `contact_sheet`
@@ -468,7 +468,7 @@ function camera(model, zone, button) { // the first press opens it, the second t
 }
 """
 
-# %% ../nbs/workshop/panels.ipynb #ca663d6d
+# %% ../nbs/workshop/panels.ipynb #914b17f8
 _BUTTONS = """
 function listen(model, [choose, paste], input) { // to a chosen file and to the clipboard
   choose.addEventListener("click", () => input.click());
@@ -547,7 +547,7 @@ class Intake(anywidget.AnyWidget):
             self.said = ""
         except Exception as e: self.said = sentence(e)
 
-# %% ../nbs/workshop/panels.ipynb #3bdd1320
+# %% ../nbs/workshop/panels.ipynb #05d2e1d0
 def received(
     content:dict, # what the browser says: kind, name, …
     buffers:list # the picture's bytes
@@ -562,7 +562,7 @@ def received(
     if name == "clipboard": return None, f"the browser kept its clipboard closed ({why}): click here and press Ctrl-V"
     return None, f"{name}: not a picture that this browser can read, and too large to send; convert it to PNG or JPEG"
 
-# %% ../nbs/workshop/panels.ipynb #b93d4113
+# %% ../nbs/workshop/panels.ipynb #840bb657
 class Syncing(threading.local):
     "`with syncing:` marks that this thread brings controls to the state; until then `syncing` is False"
     depth = 0
@@ -592,7 +592,7 @@ class Updates:
             self.awaited = False
             self.act(lambda: None)
 
-# %% ../nbs/workshop/panels.ipynb #a72d258b
+# %% ../nbs/workshop/panels.ipynb #6eee9071
 @patch
 def act(self:Updates,
     f:Callable, # changes the state
@@ -676,7 +676,7 @@ class Explorer(Stored, Updates, W.VBox):
         self.said.value = text and f'<div role="alert">{html.escape(text)}</div>'
     def __del__(self): pass # at the end of a process there is no page to be taken off
 
-# %% ../nbs/workshop/panels.ipynb #fbd34783
+# %% ../nbs/workshop/panels.ipynb #63f41597
 @patch
 def bind(self:Explorer,
     control:W.Widget, # with a value, or a button
