@@ -20,7 +20,7 @@ from .faces import sample_params
 from .generator import Generator, GeneratorConfig, Translation
 from .mssa import normalize_mask
 from .panels import Explorer, Pane, View, describe
-from .weights import HUB, WEIGHT_FILES, find_weights
+from .weights import WEIGHT_URLS, find_weights
 from .pyramid import to_image
 from .tools import one_of
 
@@ -256,7 +256,7 @@ def report(
     said.append(f"change and error: orange is lighter, blue darker, full color from {FULL:.0%} of black to white on")
     said += [f"no {k.upper()} to switch off: {why}" for k, why in absent(scene.generator.config).items()]
     if not find_weights("alex"):
-        said.append(f"LPIPS is off: put {HUB}{WEIGHT_FILES['alex'][0]} into a folder, and name it in PMSGAN_WEIGHTS")
+        said.append(f"LPIPS is off: put {WEIGHT_URLS['alex']} into a folder, and name it in PMSGAN_WEIGHTS")
     return "\n".join([*said, *filter(None, [scene.remark])])
 
 # %% ../nbs/workshop/switchboard.ipynb #d2457b89
