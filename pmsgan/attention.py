@@ -158,7 +158,7 @@ def mask_view(
              Pane("difference", heat(change, 0), f"up to {change.max():.3f}")]
     return View(panes, _mask_text(m, p, h, mean, wins, pixel, generator.mssa.kind))
 
-# %% ../nbs/workshop/attention.ipynb #90348134
+# %% ../nbs/workshop/attention.ipynb #6a67ad0f
 def _mask_text(m, p, h, mean, wins, pixel, kind): # of `mask_view`
     say = lambda v: ", ".join(f"{i}: {100*float(v[i]):.0f} %" for i in v.argsort(descending=True).tolist()[:5])
     row, col = (min(int(v), s-1) for v, s in zip(pixel, h.shape))
@@ -198,7 +198,7 @@ def touched(
     "The part of a square map at which a 3×3 kernel of this rate reaches into the zero padding"
     return 1-max(size-2*rate, 0)**2/size**2
 
-# %% ../nbs/workshop/attention.ipynb #2e5c847b
+# %% ../nbs/workshop/attention.ipynb #dced8d9f
 def csasp_view(
     generator:Generator,
     trace:dict, # of a `Translation`
@@ -304,7 +304,7 @@ def pages(t) -> int: # t: C×H×W
 
 def _gray(a, low, high): return (np.clip((_numbers(a)-low)/max(high-low, 1e-12), 0, 1)*255).round().astype(np.uint8)
 
-# %% ../nbs/workshop/attention.ipynb #716535c2
+# %% ../nbs/workshop/attention.ipynb #b055de38
 def tensor_view(
     trace:dict, # of a `Translation`
     name:str, # "E1", "CSASP3", "mask", …
@@ -416,8 +416,8 @@ def with_radii(
     y, x = (influence.row+.5)*zoom, (influence.col+.5)*zoom
     for r, color in zip(influence.radii, ("white", "#DD8452")):
         box = [x-(r+.5)*zoom, y-(r+.5)*zoom, x+(r+.5)*zoom, y+(r+.5)*zoom]
-        d.ellipse(box, outline="black", width=4)
-        d.ellipse(box, outline=color, width=2)
+        d.ellipse(box, outline="black", width=7)
+        d.ellipse(box, outline=color, width=5)
     for a in ((-4, 0, 4, 0), (0, -4, 0, 4)): d.line([x+a[0], y+a[1], x+a[2], y+a[3]], fill="red", width=2)
     return np.asarray(im)
 

@@ -44,7 +44,7 @@ def look_for_eyes(
     k, l = im.width/small.width, im.height/small.height
     return tuple((k*x, l*y) for x, y in eyes), ""
 
-# %% ../nbs/workshop/explorer.ipynb #a599c798
+# %% ../nbs/workshop/explorer.ipynb #995d214d
 def frame_face(
     im:Image.Image, # RGB
     size:int, # side of the result, pixels
@@ -165,7 +165,7 @@ class Scene:
         if self._seen is None: self._seen = translated(self.generator, self.source, self.device)
         return self._seen
 
-# %% ../nbs/workshop/explorer.ipynb #08302feb
+# %% ../nbs/workshop/explorer.ipynb #1c8b9d64
 @patch
 def again(self:Scene, **changes) -> None: # size, style, fit
     "The same picture in another size, style or fit; errors as above, and then nothing has changed"
@@ -229,7 +229,7 @@ def measure(
     if lpips: found["LPIPS"] = lpips(a, b).item()
     return found
 
-# %% ../nbs/workshop/explorer.ipynb #6738f855
+# %% ../nbs/workshop/explorer.ipynb #28c9c0a7
 def told(
     found:dict # what `measure` returns
 ) -> str: # short lines; the decibels are PSNR
@@ -249,7 +249,7 @@ def difference(
     d = (a-b).detach().float().cpu().numpy()/2 # 3×h×w, -1 to 1
     return paint(np.abs(d).mean(0) if colors == "absolute" else d.mean(0), colors, full)
 
-# %% ../nbs/workshop/explorer.ipynb #272d9135
+# %% ../nbs/workshop/explorer.ipynb #db2dec71
 COLORS = ("signed", "absolute")
 BRIGHTER, DARKER = np.array([221, 110, 30]), np.array([40, 90, 190]) # orange, blue
 # white, yellow, red, nearly black

@@ -60,7 +60,7 @@ class RunView:
         try: return self.run.sheet(nearest), f"step {nearest}", ""
         except (ValueError, OSError) as e: return gray, f"step {nearest} cannot be read", sentence(e)
 
-# %% ../nbs/workshop/live.ipynb #d7d0d5c0
+# %% ../nbs/workshop/live.ipynb #cc86ec3e
 @patch
 def view(self:RunView) -> View:
     "The curves and the sheet, with the losses in words"
@@ -298,7 +298,7 @@ class TrainingExplorer(Explorer):
         self.tick()
         return ended
 
-# %% ../nbs/workshop/live.ipynb #a9713473
+# %% ../nbs/workshop/live.ipynb #18366e18
 @patch
 def connect(self:TrainingExplorer) -> None:
     "Makes the controls act on the state"

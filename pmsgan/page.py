@@ -60,6 +60,7 @@ class Tabs(W.Tab):
             or 0])
         return {**bundle, "image/png": small_png(open_tab.sheet())} if open_tab else bundle
 
+# %% ../nbs/workshop/page.ipynb #1e2174a0
 def page(
     scene:"Scene | None"=None, # None: the first generator that is found
     run=None # folder of a run, a `Trainer`, or a `LiveRun`; adds the tab Training

@@ -113,13 +113,13 @@ def _row(panes, cell, point): # names, pictures and notes of one row of a sheet
 def contact_sheet(
     view:"View | list | dict", # what `view_of` takes
     columns:int=6,
-    cell:int=None, # width of each picture, pixels; unless told, 100 to 160, so that a full row has about 830
+    cell:"int | None"=None, # width of each picture, pixels; unless given, 100 to 128, so that a row has at most 830
 point:Sequence[float]=() # x, y to be marked in every picture, in fractions of its sides; or empty
 ) -> Image.Image: # RGB
     "A view as one still picture: what is seen where no kernel runs"
     view, pad, line = view_of(view), 8, 15
     for p in view.panes: png(p.picture[:1]) # a ValueError for what is no picture
-    cell = cell or max(100, min(160, 820//max(1, min(columns, len(view.panes)))))
+    cell = cell or max(100, min(128, 820//max(1, min(columns, len(view.panes)))))
     rows = [_row(view.panes[i:i+columns], cell, point) for i in range(0, len(view.panes), columns)]
     mono, width = _font(11, True), max([480, *(r.width for r in rows)] if view.text else [16,
         *(r.width for r in rows)])
@@ -137,12 +137,14 @@ def small_png(
     im:Image.Image # RGB
 ) -> bytes:
     "A still picture as a PNG of few bytes: at most 256 colors, compressed well; exact where it has no more"
-    known = im.getcolors(256)
-    out = io.BytesIO()
-    im.quantize(len(known) if known else 256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    known, out = im.getcolors(256), io.BytesIO()
+    if known: small = im.quantize(len(known), dither=Image.Dither.NONE)
+    else: # chosen so that the color of a thin line survives beside large pictures
+        small = im.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
+    small.save(out, "PNG", optimize=True)
     return out.getvalue()
 
-# %% ../nbs/workshop/panels.ipynb #4ae80e4d
+# %% ../nbs/workshop/panels.ipynb #e284ffe4
 def still(
     view:"View | list | dict", # what `view_of` takes
     **kwargs # of `contact_sheet`
@@ -468,7 +470,7 @@ function camera(model, zone, button) { // the first press opens it, the second t
 }
 """
 
-# %% ../nbs/workshop/panels.ipynb #914b17f8
+# %% ../nbs/workshop/panels.ipynb #894e672e
 _BUTTONS = """
 function listen(model, [choose, paste], input) { // to a chosen file and to the clipboard
   choose.addEventListener("click", () => input.click());
@@ -547,7 +549,7 @@ class Intake(anywidget.AnyWidget):
             self.said = ""
         except Exception as e: self.said = sentence(e)
 
-# %% ../nbs/workshop/panels.ipynb #05d2e1d0
+# %% ../nbs/workshop/panels.ipynb #43826cf6
 def received(
     content:dict, # what the browser says: kind, name, …
     buffers:list # the picture's bytes
@@ -562,7 +564,7 @@ def received(
     if name == "clipboard": return None, f"the browser kept its clipboard closed ({why}): click here and press Ctrl-V"
     return None, f"{name}: not a picture that this browser can read, and too large to send; convert it to PNG or JPEG"
 
-# %% ../nbs/workshop/panels.ipynb #840bb657
+# %% ../nbs/workshop/panels.ipynb #35413db8
 class Syncing(threading.local):
     "`with syncing:` marks that this thread brings controls to the state; until then `syncing` is False"
     depth = 0
@@ -592,7 +594,7 @@ class Updates:
             self.awaited = False
             self.act(lambda: None)
 
-# %% ../nbs/workshop/panels.ipynb #6eee9071
+# %% ../nbs/workshop/panels.ipynb #d3792dae
 @patch
 def act(self:Updates,
     f:Callable, # changes the state
@@ -676,7 +678,7 @@ class Explorer(Stored, Updates, W.VBox):
         self.said.value = text and f'<div role="alert">{html.escape(text)}</div>'
     def __del__(self): pass # at the end of a process there is no page to be taken off
 
-# %% ../nbs/workshop/panels.ipynb #63f41597
+# %% ../nbs/workshop/panels.ipynb #fc9344d6
 @patch
 def bind(self:Explorer,
     control:W.Widget, # with a value, or a button
