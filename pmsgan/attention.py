@@ -11,7 +11,7 @@ __all__ = ['LOOK_AT', 'shares', 'entropy_bits', 'even_mask', 'remask', 'mask_vie
 import colorsys
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ipywidgets as W
 import numpy as np
@@ -122,6 +122,7 @@ def remask(
     mask:torch.Tensor # in place of trace["mask"]: B×C1×H×W
 ) -> torch.Tensor: # B×3×H×W in [-1, 1]
     "y with another mask, everything before it as it was (III-A.4)"
+    assert generator.mssa is not None
     return torch.tanh(generator.mssa.refine(trace["D1"], mask))
 
 # %% ../nbs/workshop/attention.ipynb #8eb697d5
@@ -156,7 +157,7 @@ def mask_view(
              Pane("M·D1 + D1", signed(after, top), f"channel {c}, after"),
              Pane("y, even mask", to_image(even[0]), f"L1 to y {change.mean():.4f}"),
              Pane("difference", heat(change, 0), f"up to {change.max():.3f}")]
-    return View(panes, _mask_text(m, p, h, mean, wins, pixel, generator.mssa.kind))
+    return View(panes, _mask_text(m, p, h, mean, wins, pixel, generator.config.mask))
 
 # %% ../nbs/workshop/attention.ipynb #6a67ad0f
 def _mask_text(m, p, h, mean, wins, pixel, kind): # of `mask_view`
@@ -185,7 +186,7 @@ def csasp_branches(
     "What stage j gathers, and the attention's weights (III-A.2); ValueError without CSASPj"
     if not 1 <= stage <= len(generator.csasps):
         raise ValueError(f"this generator has no CSASP{stage}: Pj is Ej itself")
-    module = generator.csasps[stage-1]
+    module:Any = generator.csasps[stage-1]
     gathered = module.gather([trace[f"E{i}"] for i in (1, 2, 3)]) # 1×4Cj×Hj×Wj
     weights = module.attend.weights(gathered).flatten() # 4Cj
     names = [f"E{i}, rate {r}" for i, r in enumerate(generator.config.rates, 1)]+[f"E{stage}, 1×1"]
@@ -242,7 +243,7 @@ def fusion_parts(
     "A fusion taken apart (III-A.1, III-A.3); ValueError for one that the generator lacks"
     if name not in (known := fusions(generator)):
         raise ValueError(f"{name!r}: this generator has {', '.join(known) or 'no fusion'}")
-    j = int(name[-1])
+    j, module = int(name[-1]), None # type: int, Any
     if name.startswith("EFF"):
         module = generator.effs[j-2]
         base, gate = module.down(trace[f"E{j-1}"]), module.dense(trace[f"x{j}"])
@@ -376,7 +377,8 @@ class Dependence:
         generator:Generator,
         source # 3×H×W in [-1, 1], sides divisible by 4
     ):
-        self.generator, self.source, kept = generator, source, {}
+        kept:dict = {}
+        self.generator, self.source = generator, source
         first = next(generator.parameters())
         x = source[None].to(first.device, first.dtype, memory_format=torch.channels_last) # 1×3×H×W
         self.xs = [t.detach().requires_grad_() for t in pyramid(x)[:generator.config.stages]] # the leaves
@@ -390,8 +392,8 @@ class Dependence:
         h, w = self.y.shape[-2:]
         if not (0 <= row < h and 0 <= col < w): raise ValueError(f"pixel ({col}, {row}) lies outside of y, {w}×{h}")
         value, wanted = self.y[0, :, row, col].mean(), [*self.xs, *self.cut.values()]
-        grads = torch.autograd.grad(value, wanted, retain_graph=True, allow_unused=True)
-        grads = [torch.zeros_like(t) if g is None else g for g, t in zip(grads, wanted)] # None: no path
+        found = torch.autograd.grad(value, wanted, retain_graph=True, allow_unused=True)
+        grads = [torch.zeros_like(t) if g is None else g for g, t in zip(found, wanted)] # None: no path
         n = len(self.xs)
         maps = {k: g[0].abs().sum(0) for k, g in zip(("x", "x2", "x3"), grads[:n])} # Hj×Wj
         total = bring_back(grads[:n])[0].abs().sum(0) # H×W
@@ -411,7 +413,7 @@ def with_radii(
 ) -> np.ndarray: # 3H×3W×3, uint8
     "The picture, enlarged, with a cross at the pixel and the circles that hold 50 % (white) and 90 % (orange)"
     zoom = 3
-    im = Image.fromarray(picture).resize((picture.shape[1]*zoom, picture.shape[0]*zoom), Image.BICUBIC)
+    im = Image.fromarray(picture).resize((picture.shape[1]*zoom, picture.shape[0]*zoom), Image.Resampling.BICUBIC)
     d = ImageDraw.Draw(im)
     y, x = (influence.row+.5)*zoom, (influence.col+.5)*zoom
     for r, color in zip(influence.radii, ("white", "#DD8452")):

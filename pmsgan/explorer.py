@@ -12,6 +12,7 @@ from dataclasses import astuple, dataclass, replace
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, ClassVar
 
 import ipywidgets as W
 import numpy as np
@@ -114,8 +115,8 @@ def generator_parts(
     if not text: raise ValueError("no path given: expected a generator.safetensors, or the folder of a run")
     path = Path(text).expanduser()
     generator, info = load_generator(path, device)
-    # this layout is the faster one on CPUs
-    return dict(generator=generator.to(memory_format=torch.channels_last), info=info,
+    generator.to(memory_format=torch.channels_last) # type: ignore[call-overload] # the faster layout on CPUs
+    return dict(generator=generator, info=info,
                 checkpoint=(path/"generator.safetensors" if path.is_dir() else path).resolve())
 
 def translated(
@@ -129,8 +130,13 @@ def translated(
 
 # %% ../nbs/workshop/explorer.ipynb #4882fc95
 class Scene:
-    "One picture and one generator: `source` and `target` (3×S×S in [-1, 1]; target may be None), `seen`, `name`, …"
+    "One picture and one generator, which all explorers look at"
     again: Callable[..., None] # below
+    generator:Generator; info:dict; checkpoint:Path # info: what the file says about the generator
+    source:torch.Tensor; target:Any # 3×S×S in [-1, 1]; the target may be None
+    name:str; remark:str; picture:Any # the picture as it was given; None for a procedural face
+    params:Any; last_face:FaceParams # params: FaceParams, or None for a picture
+    size:int; style:Any; fit:str; device:torch.device; _seen:Any
     def __init__(self,
         checkpoint:"str | Path | None"=None, # a generator.safetensors or a run's folder; None: the first that is found
         seed:int=0, # of the procedural face at the beginning
@@ -143,12 +149,10 @@ class Scene:
         self._put(device=pick_device(device), size=size, style=style, fit="face")
         self.use_checkpoint(first_checkpoint() if checkpoint is None else checkpoint)
         self.use_face(seed)
-
     def _put(self, **parts):
         if parts.get("size", 0) % 4:
             raise ValueError(f"size {parts['size']}: expected a multiple of 4, so that stage 3 fits")
         self.__dict__.update(parts, _seen=None)
-
     def use_checkpoint(self, path) -> None: # as the constructor
         "Another generator; FileNotFoundError or ValueError for a file that holds none, and then nothing has changed"
         self._put(**generator_parts(path, self.device))
@@ -319,6 +323,8 @@ DIFFERENCES = ("none", "against the target", "against the stage below")
 class StageState:
     "A scene and how it is looked at; `view` draws it"
     scene:Scene
+    differences:ClassVar[Any]
+    sentences:ClassVar[Any] # methods, below
     difference:str = DIFFERENCES[0] # one of DIFFERENCES
     colors:str = COLORS[0] # as `difference`
     full:float = .25 # as `difference`

@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as W
 import numpy as np
@@ -66,7 +67,7 @@ def view(self:RunView) -> View:
     "The curves and the sheet, with the losses in words"
     rows = list(self.run.rows)
     picture, note, remark = self.sheet()
-    row = min(rows, key=lambda r: abs(r["step"]-self.step), default={})
+    row:dict = min(rows, key=lambda r: abs(r["step"]-self.step), default={})
     numbers = "  ".join(f"{k} {row[k]:.4f}" for k in LOSSES if k in row) or "no losses recorded yet"
     at, total = int(row.get("step", self.step)), f" of {self.run.total}" if self.run.total else ""
     first = f"step {self.step}{total}: {numbers}"+(f" (recorded at step {at})" if at != self.step else "")
@@ -75,7 +76,7 @@ def view(self:RunView) -> View:
     return View([Pane("losses", curves, f"step {at}"), Pane("sheet", picture, note)], "\n".join(t for t in lines if t))
 
 # %% ../nbs/workshop/live.ipynb #5cf87bbe
-_live = weakref.WeakSet() # the `LiveRun`s of this process
+_live:"weakref.WeakSet[Background]" = weakref.WeakSet() # the `LiveRun`s of this process
 
 @atexit.register
 def halt(
@@ -101,7 +102,8 @@ class Recorder(History):
         super().__init__(every or max(1, steps//500))
         self.pairs, self.cell = pairs or [trainer.pairs[i*n//3] for i in range(min(3, n))], cell
         self.sheet_every = sheet_every or max(1, steps//20)
-        self.sheets, self.stopping = {}, False # step -> PNG file
+        self.sheets:dict = {} # step -> PNG file
+        self.stopping = False
 
     def before_fit(self, t):
         "Drops what a resumed run will repeat; a first sheet shows the network before it goes on"
@@ -123,6 +125,8 @@ class Recorder(History):
 class Background:
     "A trainer in a thread of this process: it can be started, asked to stop, and resumed"
     start: Callable[[], None] # below
+    thread:Any # None before the first start
+    error:"Exception | None" # that ended the training
     def __init__(self,
         trainer:Trainer,
         **how # of its `Recorder`
@@ -147,6 +151,7 @@ class Background:
     @property
     def running(self) -> bool: return self.thread is not None and self.thread.is_alive()
 
+# %% ../nbs/workshop/live.ipynb #11fe0001
 @patch
 def start(self:Background) -> None:
     "Begins, or goes on; ValueError when it runs already or has nothing left to do"
@@ -264,6 +269,7 @@ class TrainingExplorer(Explorer):
     "The losses and sheets of a run that is finished, grows on disk, or trains in this notebook"
     ended, paused = False, False # paused: on a page that nobody sees
     tick: Callable[[], bool] # below
+    look: Callable[[], None] # below
     def __init__(self,
         run, # the folder of a run, a `Trainer`, or a `LiveRun` of one
         seconds:float=.5 # between two looks at the run
@@ -291,7 +297,6 @@ class TrainingExplorer(Explorer):
     def start(self) -> None: "Begins training, or goes on"; self.act(lambda: self.state.run.start())
     def stop(self) -> None: "Ends it after the current step"; self.act(lambda: self.state.run.stop())
     resume = start
-    def look(self) -> None: "Reads again, now"; self.act(lambda: self.state.run.read() and self.state.advance())
     def wait(self, timeout:"float | None"=None) -> bool:
         "Until training has ended, or `timeout` seconds; then draws. Has it ended?"
         ended = self.state.run.wait(timeout)
@@ -305,16 +310,26 @@ def connect(self:TrainingExplorer) -> None:
     c, s = self.controls, self.state
     for button, f in ((c.start, self.start), (c.stop, self.stop), (c.resume, self.resume), (c.again, self.look)):
         button.on_click(lambda _, f=f: f())
+    def go(v): # less than half a step is the browser, which rounds
+        if abs(v-s.step) >= c.step.step/2: s.go(v)
+    def click(point):
+        if point: s.go(step_at(s.run.rows, point[0]))
     show = lambda _: setattr(s, "shown", [k for k, box in c.shown.items() if box.value])
-    go = lambda v: abs(v-s.step) >= c.step.step/2 and s.go(v) # less is the browser, which rounds
-    acts = [(c.step, go), (c.follow, s.follow_newest), (c.folder, lambda v: s.use(RunFolder(v.strip()))),
+    acts:list = [(c.step, go), (c.follow, s.follow_newest), (c.folder, lambda v: s.use(RunFolder(v.strip()))),
             (c.smooth, lambda v: setattr(s, "smooth", v)), (c.logarithmic, lambda v: setattr(s, "log", v)),
             *((box, show) for box in c.shown.values())]
     for control, f in acts: self.bind(control, f)
-    self.bind(self.curves, lambda point: point and s.go(step_at(s.run.rows, point[0])), "point")
+    self.bind(self.curves, click, "point")
 
 # %% ../nbs/workshop/live.ipynb #41e4d7f8
-_clocks = weakref.WeakSet() # explorers that look at their run
+_clocks:"weakref.WeakSet[TrainingExplorer]" = weakref.WeakSet() # explorers that look at their run
+
+@patch
+def look(self:TrainingExplorer) -> None:
+    "Reads again, now"
+    def news():
+        if self.state.run.read(): self.state.advance()
+    self.act(news)
 
 @patch
 def tick(self:TrainingExplorer) -> bool: # shall the clock go on?

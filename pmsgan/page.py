@@ -33,7 +33,7 @@ class Tabs(W.Tab):
     def __init__(self,
         makers:dict # title -> function that makes an explorer
     ):
-        self.makers, self.made = makers, {}
+        self.makers, self.made = makers, dict[str, W.Widget]()
         super().__init__([W.VBox() for _ in makers], titles=tuple(makers), selected_index=0)
         self.add_class("pmsgan-page")
         self.observe(lambda change: self.visit(change["new"]), "selected_index")
@@ -99,7 +99,8 @@ def page_notebook(
     lines = ["import os", f"os.chdir({str(folder)!r})", "from pmsgan.explorer import Scene",
              "from pmsgan.page import page",
              f"page(Scene({str(checkpoint)!r}, size={size}, device={device!r}), {run and str(run)!r})"]
-    cell = dict(cell_type="code", id="page", metadata={}, execution_count=None, outputs=[], source="\n".join(lines))
+    cell:dict = dict(cell_type="code", id="page", metadata={}, execution_count=None, outputs=[],
+                     source="\n".join(lines))
     kernel = dict(display_name="Python 3", language="python", name="python3")
     return dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=kernel, title="PMSGAN"), cells=[cell])
 
@@ -151,10 +152,10 @@ def serve(
     used = free_port(port)
     run = run and RunFolder(Path(run).resolve()).folder
     if checkpoint is None and run and (run/"generator.safetensors").is_file(): checkpoint = run
-    checkpoint = Scene(checkpoint and Path(checkpoint).resolve(), size=size, device=device).checkpoint
+    used_one = Scene(checkpoint and Path(checkpoint).resolve(), size=size, device=device).checkpoint
     with tempfile.TemporaryDirectory(prefix="pmsgan-explore-") as folder:
         notebook, url = Path(folder)/"pmsgan.ipynb", f"http://127.0.0.1:{used}/"
-        notebook.write_text(json.dumps(page_notebook(checkpoint, run, size, device, Path.cwd())), encoding="utf-8")
+        notebook.write_text(json.dumps(page_notebook(used_one, run, size, device, Path.cwd())), encoding="utf-8")
         app, loop = voila_server(notebook, used), IOLoop.current()
         def ready(): # called when the server listens
             if used != port: say(f"Port {port} is taken, so this page has {used}.")

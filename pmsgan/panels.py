@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anywidget
 import ipywidgets as W
@@ -378,7 +378,7 @@ class Panes(anywidget.AnyWidget):
     "Named pictures side by side, equally wide, with one zoom and one marked point for all"
     _esm = _PLACE+_KEYS+_HAND+_FIGURES+_SERVE+_PANES
     _css = _CSS
-    panes = T.List().tag(sync=True) # dicts of name, note, mark, data (PNG), width, height
+    panes:T.List = T.List().tag(sync=True) # dicts of name, note, mark, data (PNG), width, height
     # middle of what is seen, in fractions of the sides, and factor
     zoom = T.List(T.Float(), [.5, .5, 1.], minlen=3, maxlen=3).tag(sync=True)
     point = T.List(T.Float(), maxlen=2).tag(sync=True) # x, y in fractions of the sides, or empty
@@ -575,15 +575,15 @@ class Syncing(threading.local):
 # %% ../nbs/workshop/panels.ipynb #d5d1de0d
 class Updates:
     "Changes a state and draws it, one change at a time, from any thread; what goes wrong becomes a sentence"
-    act: Callable[..., object] # below
+    act: Callable[..., Any] # below
     refresh: Callable[[], None] # below
+    error:"BaseException | None" # what has gone wrong since the last good view
     def __init__(self,
         draw:Callable # called without arguments after every change; returns what `view_of` takes
     ):
         self.draw, self.lock, self.busy, self.awaited = draw, threading.RLock(), False, False
         self.syncing = Syncing()
-        # the last good view, what has gone wrong since, and the time of the last update
-        self.view, self.error, self.milliseconds = View([]), None, 0.
+        self.view, self.error, self.milliseconds = View([]), None, 0. # the last good view, …, time of the last update
 
     def put(self, view:View) -> None: "Shows a `View`"
     def say(self, text:str) -> None: "Shows a sentence, or none where it is empty"
@@ -599,7 +599,7 @@ class Updates:
 def act(self:Updates,
     f:Callable, # changes the state
     *args # of `f`
-) -> object: # what `f` returns, when called within another change; else None
+) -> Any: # what `f` returns, when called within another change; else None
     "Calls `f`, then draws; what goes wrong becomes a sentence, and the pictures stay as they are"
     with self.lock:
         if self.busy: return f(*args) # within a change: the outer one draws, and answers for what goes wrong
@@ -616,6 +616,7 @@ def act(self:Updates,
         finally: self.busy = False
         self.say(sentence(self.error) if self.error else "")
         self.milliseconds = 1000*(time.perf_counter()-started)
+    return None
 
 @patch
 def refresh(self:Updates) -> None:
@@ -637,13 +638,18 @@ def family(widget:W.Widget) -> Iterator[W.Widget]:
 
 class Stored:
     "What a notebook keeps of an explorer: its sheet, and one sentence"
+    view:View # these five come from `Explorer`
+    error:"BaseException | None"
+    label:str
+    columns:int
+    panes:Any
     def sheet(self) -> Image.Image: # RGB
         "The current view as one still picture, with a sentence if something is wrong"
-        text = "\n".join(filter(None, (self.error and sentence(self.error), self.view.text)))
+        text = "\n".join(filter(None, (sentence(self.error) if self.error else "", self.view.text)))
         return contact_sheet(self.view._replace(text=text), self.columns, point=self.panes.point)
     def __repr__(self): return shown_as(self.label, self.view)
     def _repr_mimebundle_(self, **kwargs):
-        return {**super()._repr_mimebundle_(**kwargs), "image/png": small_png(self.sheet())}
+        return {**W.VBox._repr_mimebundle_(self, **kwargs), "image/png": small_png(self.sheet())}
 
 def shown_as(
     label:str,

@@ -72,7 +72,7 @@ def possible(
     config:GeneratorConfig
 ) -> Switches:
     "The switches with everything put back that this generator does not have"
-    back = {k: True for k in absent(config)}
+    back:dict = {k: True for k in absent(config)}
     if (switches.silence or 0) > config.stages: back["silence"] = None
     if switches.swap not in swappable(config): back["swap"] = None
     return replace(switches, **back)
@@ -84,7 +84,8 @@ def alteration(
     other:"dict | None"=None # trace of the second face, for a swap
 ) -> tuple: # function of name and tensor for `Generator.through`, and the dict in which it notes what went on
     "The note that puts another tensor in the place of a named one"
-    seen, config = {}, generator.config
+    seen:dict = {}
+    config, other = generator.config, other or {}
     silent = switches.silence and f"{'CSASP' if config.csasp else 'E'}{switches.silence}" # without CSASP, Pj is Ej
     def note(name, t):
         j = int(name[-1]) if name[-1].isdigit() else 0
@@ -118,18 +119,21 @@ def switched(
     config, name = generator.config, switches.swap
     if (allowed := possible(switches, config)) != switches:
         raise ValueError(f"{switches}: this generator has no such part; possible here: {allowed}")
-    if name and (other is None or name not in other): 
+    other = other or {}
+    if name and name not in other: 
         raise ValueError(f"swap {name}: expected the trace of a second face, which has it")
     if name and other[name].shape != trace[name].shape:
         raise ValueError(f"swap {name}: {tuple(other[name].shape)} of the second face does not fit "
                          f"{tuple(trace[name].shape)}: use pictures of one size")
     note, seen = alteration(generator, switches, other)
+    es:"list | None"
     xs, es = ([trace[k] for k in names if k in trace] for names in (("x", "x2", "x3"), ("E1", "E2", "E3")))
     # they have to run again; else their features are those of the intact translation
     if _encoders_change(switches, config): es = None
     else: seen.update({k: t for k, t in trace.items() if k[0] in "xE"}) # x, EFFj, Ej
     images = generator.through(xs, note, es)
-    return Translation(*images, *[None]*(3-len(images)), seen) # B×3 at H×W, H/2×W/2, H/4×W/4
+    y, y2, y3 = (*images, None, None)[:3]
+    return Translation(y, y2, y3, seen) # B×3 at H×W, H/2×W/2, H/4×W/4
 
 # %% ../nbs/workshop/switchboard.ipynb #82fb4280
 def distances(
@@ -161,8 +165,8 @@ def share(
 class Board:
     "A scene, its switches and a second face; `view` draws them"
     def __init__(self, scene:Scene, switches:Switches=Switches(), second:int=3):
-        self.scene, self.switches, self.second, self._lent = scene, switches, second, (None, None, None)
-
+        self.scene, self.switches, self.second = scene, switches, second
+        self._lent:tuple = (None, None, None) # key, photo, translation
     def change(self, **changes) -> None: # fields of `Switches`; second: number of the face
         "Other switches or another second face; ValueError, and nothing changes, where one does not exist"
         second = changes.pop("second", self.second)
@@ -308,7 +312,7 @@ class Switchboard(Explorer):
             c[k].disabled, c[k].tooltip, c[k].value = k in lacks, lacks.get(k, ""), k not in lacks and getattr(active,
                 k)
         stages, tensors = [(f"stage {j}", j) for j in range(1, config.stages+1)], [(t, t) for t in swappable(config)]
-        for k, options in dict(silence=stages, swap=tensors).items():
-            if c[k].options != (options := (("nothing", ""), *options)): c[k].options = options
+        for k, more in dict(silence=stages, swap=tensors).items():
+            if c[k].options != (options := (("nothing", ""), *more)): c[k].options = options
             c[k].value = getattr(active, k) or ""
         c["second"].value, c["second"].disabled = board.second, active.swap is None
