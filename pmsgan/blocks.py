@@ -11,6 +11,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from .tools import one_of
+
 # %% ../nbs/02_blocks.ipynb #58ed11cb
 def conv(
     cin:int, # input channels
@@ -19,7 +21,7 @@ def conv(
     stride:int=1, # 2 halves height and width
     rate:int=1 # dilation; the padding follows
 ) -> nn.Conv2d: # B×cin×H×W -> B×cout×H×W at stride 1
-    "A convolution that keeps H×W at stride 1, whatever its rate; ValueError for an even kernel"
+    "A convolution that keeps H×W at stride 1, whatever its rate; ValueError for an even kernel, which has no center"
     if k % 2 == 0: raise ValueError(f"kernel side {k}: must be odd, so that the result lies over the input")
     return nn.Conv2d(cin, cout, k, stride, padding=rate*(k//2), dilation=rate)
 
@@ -29,16 +31,14 @@ INITS = ("scaled", "paper")
 
 def norm_layer(
     kind:str, # "none" or "instance"
-    channels:int
+    channels:int # of the features that pass through
 ) -> nn.Module: # B×C×H×W -> B×C×H×W
-    "The normalisation that the configuration names; ValueError for an unknown name"
-    if kind == "none": return nn.Identity()
-    if kind == "instance": return nn.InstanceNorm2d(channels)
-    raise ValueError(f"norm {kind!r}: expected one of {', '.join(NORMS)}")
+    "The normalization that the configuration names; ValueError for an unknown name"
+    return nn.Identity() if one_of("norm", kind, NORMS) == "none" else nn.InstanceNorm2d(channels)
 
 # %% ../nbs/02_blocks.ipynb #10adee5e
 class ResBlock(nn.Module):
-    "Modified residual block (III-A, after [35]): conv, ReLU, conv, add; nothing after the addition. B×C×H×W -> B×C×H×W"
+    "Modified residual block (III-A, after [35]): conv, ReLU, conv, add, nothing more. B×C×H×W -> B×C×H×W"
     def __init__(self,
         channels:int, # in and out
         norm:str="none" # see `norm_layer`
@@ -46,12 +46,14 @@ class ResBlock(nn.Module):
         super().__init__()
         self.conv1, self.norm1 = conv(channels, channels), norm_layer(norm, channels)
         self.conv2, self.norm2 = conv(channels, channels), norm_layer(norm, channels)
-    def forward(self, x): # B×C×H×W
-        return x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))) # B×C×H×W
+    def forward(self,
+        x:torch.Tensor # B×C×H×W
+    ) -> torch.Tensor: # B×C×H×W
+        return x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
 
 # %% ../nbs/02_blocks.ipynb #6f592b52
 class ResStack(nn.Sequential):
-    "A 3×3 convolution, ReLU and five residual blocks: the paper's encoder E and decoder D alike (III-A). B×cin×H×W -> B×channels×H×W"
+    "A 3×3 convolution, ReLU and five residual blocks: encoder E and decoder D (III-A). B×cin×H×W -> B×channels×H×W"
     def __init__(self,
         cin:int, # input channels
         channels:int, # width of the stage
@@ -62,7 +64,7 @@ class ResStack(nn.Sequential):
 
 # %% ../nbs/02_blocks.ipynb #ac62e145
 class DenseBlock(nn.Module):
-    "Dense block [53]: every layer sees all earlier ones; a 1×1 convolution brings the channels to `cout`. B×cin×H×W -> B×cout×H×W"
+    "Dense block [53]: every layer sees all earlier ones; a 1×1 convolution ends it. B×cin×H×W -> B×cout×H×W"
     def __init__(self,
         cin:int, # input channels
         cout:int, # output channels
@@ -72,7 +74,9 @@ class DenseBlock(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList([conv(cin+i*growth, growth) for i in range(layers)])
         self.out = conv(cin+layers*growth, cout, 1)
-    def forward(self, x): # B×cin×H×W
+    def forward(self,
+        x:torch.Tensor # B×cin×H×W
+    ) -> torch.Tensor: # B×cout×H×W
         for layer in self.layers: x = torch.cat([x, F.relu(layer(x))], 1) # growth more channels each time
         return self.out(x) # B×(cin + layers·growth)×H×W -> B×cout×H×W
 
@@ -86,25 +90,33 @@ class ChannelAttention(nn.Module):
         super().__init__()
         hidden = max(4, channels//reduction)
         self.down, self.up = conv(channels, hidden, 1), conv(hidden, channels, 1)
-    def weights(self, x): # B×C×H×W
-        "The weights alone, from the channel means: B×C×1×1 in (0, 1)"
+    def weights(self,
+        x:torch.Tensor # B×C×H×W
+    ) -> torch.Tensor: # B×C×1×1 in (0, 1)
+        "The weights alone, from the channel means"
         pooled = x.mean((2, 3), keepdim=True) # B×C×1×1
         return torch.sigmoid(self.up(F.relu(self.down(pooled)))) # B×C×1×1
-    def forward(self, x): return x*self.weights(x) # B×C×H×W
+    def forward(self,
+        x:torch.Tensor # B×C×H×W
+    ) -> torch.Tensor: # B×C×H×W
+        return x*self.weights(x)
 
 # %% ../nbs/02_blocks.ipynb #af15842d
 class FeatureAttention(nn.Module):
     "Feature attention of [35] in EFF and DFF (III-A.1, III-A.3): base + conv3×3(base·gate). Twice B×C×H×W -> B×C×H×W"
-    def __init__(self, channels:int):
+    def __init__(self,
+        channels:int # of base, gate and result
+    ):
         super().__init__()
         self.conv = conv(channels, channels)
     def forward(self,
-        base, # B×C×H×W, what is kept
-        gate  # B×C×H×W, what says where it matters; ValueError when the two differ in shape
-    ):
-        if base.shape != gate.shape: # a product would broadcast, or fail without saying which is which
-            raise ValueError(f"feature attention needs two tensors of one shape, got base {tuple(base.shape)} and gate {tuple(gate.shape)}")
-        return base + self.conv(base*gate) # B×C×H×W
+        base:torch.Tensor, # B×C×H×W, what is kept
+        gate:torch.Tensor  # B×C×H×W, what says where it matters
+    ) -> torch.Tensor: # B×C×H×W; ValueError when base and gate differ in shape
+        if base.shape != gate.shape: # PyTorch would broadcast without a word
+            raise ValueError("feature attention needs two tensors of one shape, "
+                             f"got base {tuple(base.shape)} and gate {tuple(gate.shape)}")
+        return base + self.conv(base*gate)
 
 # %% ../nbs/02_blocks.ipynb #e38296b7
 @torch.no_grad()
@@ -113,10 +125,10 @@ def init_weights(
     init:str="scaled", # "scaled" is Kaiming normal with smaller added branches, "paper" is N(0, 0.02)
     branch_scale:float=0.1 # factor on the last convolution of each added branch, for "scaled"
 ) -> nn.Module: # the same model
-    "How convolutions start: the paper's (IV-A.1) or a scaled one; biases are zero; ValueError for an unknown name"
-    if init not in INITS: raise ValueError(f"init {init!r}: expected one of {', '.join(INITS)}")
+    "How convolutions and linear layers start: as in IV-A.1, or scaled; biases are zero; ValueError for another name"
+    one_of("init", init, INITS)
     for m in model.modules():
-        if not isinstance(m, (nn.Conv2d, nn.Linear)): continue
+        if not isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)): continue
         if init == "paper": nn.init.normal_(m.weight, 0, 0.02)
         else: nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
         if m.bias is not None: nn.init.zeros_(m.bias)

@@ -7,6 +7,7 @@ __all__ = ['EFF']
 
 # %% ../nbs/03_eff.ipynb #d04467e3
 import torch.nn as nn
+from torch import Tensor
 
 from .blocks import DenseBlock, FeatureAttention, conv
 
@@ -18,17 +19,18 @@ class EFF(nn.Module):
         channels:int, # channels of stage j
         layers:int=4, # of the dense block
         growth:int=16 # channels that each of its layers adds
-    ):
+    ) -> None:
         super().__init__()
         self.down = conv(cprev, channels, 3, stride=2)
         self.dense = DenseBlock(3, channels, layers, growth)
         self.attend = FeatureAttention(channels)
     def forward(self,
-        e, # E(j-1): B×cprev×H×W, H and W those of x(j-1)
-        xj # xj: B×3×H/2×W/2 in [-1, 1]; ValueError when it is not half of e
-    ):
+        e:Tensor, # E(j-1): B×cprev×H×W, as large as x(j-1)
+        xj:Tensor # xj: B×3×H/2×W/2 in [-1, 1]; ValueError when it is not half of e
+    ) -> Tensor: # B×channels×H/2×W/2
         base = self.down(e) # B×channels×H/2×W/2
         if (base.shape[0], *base.shape[2:]) != (xj.shape[0], *xj.shape[2:]):
-            raise ValueError(f"EFF: E(j-1) {tuple(e.shape)} halves to {base.shape[0]}×C×{base.shape[2]}×{base.shape[3]}, "
-                             f"which xj {tuple(xj.shape)} does not fit: give the same picture at half the size")
+            b, _, h, w = base.shape
+            raise ValueError(f"EFF: E(j-1) {tuple(e.shape)} halves to {b}×C×{h}×{w}, "
+                             f"but xj is {tuple(xj.shape)}: pass the same picture at half the size")
         return self.attend(base, self.dense(xj)) # B×channels×H/2×W/2

@@ -14,9 +14,11 @@ from .tools import BLUE, GREEN, GREY, ORANGE, one_of
 
 # %% ../nbs/workshop/figure.ipynb #f1a00010
 PARTS = { # name -> how it is spelled out, and where its column stands
-    "pyramid": ("one face,\nthree sizes", 50), "EFF": ("encoded feature\nfusion", 168), "encoder": ("five residual\nblocks", 262),
-    "CSASP": ("cross-stage atrous\nspatial pyramid", 410), "DFF": ("decoded feature\nfusion", 536), "decoder": ("five residual\nblocks", 630),
-    "heads": ("features\nto RGB", 712), "MSSA": ("multiscale supervised\nattention", 812), "outputs": ("three\npictures", 912), "discriminators": ("real or\nfake?", 1014),
+    "pyramid": ("one face,\nthree sizes", 50), "EFF": ("encoded feature\nfusion", 168),
+    "encoder": ("five residual\nblocks", 262), "CSASP": ("cross-stage atrous\nspatial pyramid", 410),
+    "DFF": ("decoded feature\nfusion", 536), "decoder": ("five residual\nblocks", 630),
+    "heads": ("features\nto RGB", 712), "MSSA": ("multiscale supervised\nattention", 812),
+    "outputs": ("three\npictures", 912), "discriminators": ("real or\nfake?", 1014),
     "losses": ("targets and\nequations (1) to (3)", 1118)}
 _Y, _H = (0, 150, 300, 430), (0, 64, 50, 40) # middle and height of the boxes of stages 1, 2, 3
 _X = {part: x for part, (_, x) in PARTS.items()}
@@ -43,11 +45,11 @@ def _boxes():
 # %% ../nbs/workshop/figure.ipynb #f1a00012
 def _lines():
     "Which box feeds which"
-    lines = [("x1", "E1"), ("x2", "EFF2"), ("x3", "EFF3"), ("EFF2", "E2"), ("EFF3", "E3"), ("E1", "EFF2"), ("E2", "EFF3")]
-    lines += [(f"E{i}", f"CSASP{j}") for j in (1, 2, 3) for i in (1, 2, 3)]
-    lines += [("CSASP1", "DFF1"), ("CSASP2", "DFF2"), ("CSASP3", "D3"), ("DFF1", "D1"), ("DFF2", "D2"), ("D3", "DFF2"), ("D2", "DFF1")]
-    lines += [(f"D{j}", f"RGB{j}") for j in (1, 2, 3)]+[(f"RGB{j}", "MSSA") for j in (1, 2, 3)]+[("D1", "MSSA"), ("MSSA", "y1")]
-    lines += [("RGB2", "y2"), ("RGB3", "y3")]+[(f"y{j}", f"J{j}") for j in (1, 2, 3)]+[(f"t{j}", f"J{j}") for j in (1, 2, 3)]
+    lines = [("x1", "E1"), ("x2", "EFF2"), ("x3", "EFF3"), ("EFF2", "E2"), ("EFF3", "E3")]
+    lines += [("E1", "EFF2"), ("E2", "EFF3")]+[(f"E{i}", f"CSASP{j}") for j in (1, 2, 3) for i in (1, 2, 3)]
+    lines += [("CSASP1", "DFF1"), ("CSASP2", "DFF2"), ("CSASP3", "D3"), ("DFF1", "D1"), ("DFF2", "D2")]
+    lines += [("D3", "DFF2"), ("D2", "DFF1"), ("D1", "MSSA"), ("MSSA", "y1"), ("RGB2", "y2"), ("RGB3", "y3")]
+    for j in (1, 2, 3): lines += [(f"D{j}", f"RGB{j}"), (f"RGB{j}", "MSSA"), (f"y{j}", f"J{j}"), (f"t{j}", f"J{j}")]
     return lines
 
 def _path(a, b, boxes):
@@ -68,35 +70,39 @@ def _text(x, y, lines, size, ink, bold=False):
     "Centered lines of text; in bold text the lines after the first are smaller and light"
     lines, words = lines.split("\n"), []
     for i, line in enumerate(lines):
-        first = bold and i == 0
-        words.append(f'<text x="{x}" y="{y+(i-(len(lines)-1)/2)*size*1.2+size*.35:.1f}" font-size="{size*(.82 if bold and i else 1):.1f}" '
-                     f'font-weight="{"bold" if first else "normal"}" fill="{ink}" text-anchor="middle">{escape(line)}</text>')
+        weight, points = ("bold", size) if bold and i == 0 else ("normal", size*.82 if bold else size)
+        at = y+(i-(len(lines)-1)/2)*size*1.2+size*.35
+        words.append(f'<text x="{x}" y="{at:.1f}" font-size="{points:.1f}" font-weight="{weight}" fill="{ink}" '
+                     f'text-anchor="middle">{escape(line)}</text>')
     return "".join(words)
 
+def _marker(name, color): # the head of an arrow
+    return (f'<marker id="{name}" viewBox="0 0 8 8" refX="3" refY="4" markerWidth="6" markerHeight="6" orient="auto">'
+            f'<path d="M0,0 L8,4 L0,8 z" fill="{color}"/></marker>')
+
+# %% ../nbs/workshop/figure.ipynb #f1a00020
 def network(
     *lit:str # parts drawn in full color while the rest is pale; none: everything is in full color
 ) -> SVG: # a notebook shows it
-    "The whole of PMSGAN in one figure (Fig. 2), parts named in `lit` among `PARTS` in color; ValueError for an unknown part"
+    "The whole of PMSGAN in one figure (Fig. 2), the parts named in `lit` in color; ValueError for one not in `PARTS`"
     for name in lit: one_of("part", name, PARTS)
-    boxes, on = _boxes(), lambda part: not lit or part in lit
-    svg = []
-    for a, b in sorted(_lines(), key=lambda l: on(boxes[l[0]][0]) or on(boxes[l[1]][0])): # what is lit lies above
-        bright = not lit or on(boxes[a][0]) or on(boxes[b][0])
-        svg.append(f'<path d="{_path(a, b, boxes)}" fill="none" stroke="{"#555555" if bright else "#DDDDDD"}" '
-                   f'stroke-width="{1.6 if bright else 1.1}" marker-end="url(#{"head" if bright else "pale"})"/>')
-    for name, (part, text, x, y, w, h, fill, ink) in boxes.items():
+    boxes, on, svg = _boxes(), lambda part: not lit or part in lit, []
+    bright = lambda line: any(on(boxes[end][0]) for end in line)
+    for line in sorted(_lines(), key=bright): # what is lit lies above
+        color, width, head = ("#555555", 1.6, "head") if bright(line) else ("#DDDDDD", 1.1, "pale")
+        svg.append(f'<path d="{_path(*line, boxes)}" fill="none" stroke="{color}" stroke-width="{width}" '
+                   f'marker-end="url(#{head})"/>')
+    for part, text, x, y, w, h, fill, ink in boxes.values():
         edge = GREY if fill == "white" else fill
         if not on(part): fill, edge, ink = "#F1F1F1", "#DDDDDD", "#999999"
-        svg.append(f'<rect x="{x-w/2}" y="{y-h/2}" width="{w}" height="{h}" rx="7" fill="{fill}" '
-                   f'stroke="{edge}" stroke-width="1.3"/>{_text(x, y, text, 15, ink, bold=True)}')
+        svg.append(f'<rect x="{x-w/2}" y="{y-h/2}" width="{w}" height="{h}" rx="7" fill="{fill}" stroke="{edge}" '
+                   f'stroke-width="1.3"/>{_text(x, y, text, 15, ink, bold=True)}')
     for part, (spelled, x) in PARTS.items():
-        title = {"encoder": "encoders", "decoder": "decoders", "losses": "losses"}.get(part, part)
-        ink = "#222222" if on(part) else "#BBBBBB"
+        title, ink = part+"s"*(part in ("encoder", "decoder")), "#222222" if on(part) else "#BBBBBB"
         svg.append(_text(x, 24, title, 15, ink, bold=True)+_text(x, 54, spelled, 12, ink))
-    for j, what in ((1, "stage 1"), (2, "stage 2"), (3, "stage 3")): svg.append(_text(-38, _Y[j], what, 14, "#555555"))
-    heads = "".join(f'<marker id="{i}" viewBox="0 0 8 8" refX="3" refY="4" markerWidth="6" markerHeight="6" orient="auto">'
-                    f'<path d="M0,0 L8,4 L0,8 z" fill="{c}"/></marker>' for i, c in (("head", "#555555"), ("pale", "#DDDDDD")))
+    svg += [_text(-38, _Y[j], f"stage {j}", 14, "#555555") for j in (1, 2, 3)]
     what = f"The network of PMSGAN; lit: {', '.join(lit)}" if lit else "The network of PMSGAN"
-    return SVG(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-75 0 1250 470" width="1000" role="img" aria-label="{what}" '
-               f'font-family="Helvetica, Arial, sans-serif"><title>{what}</title><defs>{heads}</defs>'
+    return SVG(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-75 0 1250 470" width="1000" style="max-width:100%;height:auto" role="img" '
+               f'aria-label="{what}" font-family="Helvetica, Arial, sans-serif"><title>{what}</title>'
+               f'<defs>{_marker("head", "#555555")}{_marker("pale", "#DDDDDD")}</defs>'
                f'<rect x="-75" y="0" width="1250" height="470" rx="8" fill="white"/>{"".join(svg)}</svg>')

@@ -8,20 +8,23 @@ __all__ = ['EXTENSIONS', 'to_rgb', 'read_image', 'list_images', 'match_stems']
 # %% ../nbs/workshop/images.ipynb #d1bad455
 import os
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .tools import few
+
 # %% ../nbs/workshop/images.ipynb #6c1d7bdb
 def _eight_bits(im):
-    "Grey of Pillow's modes I;16, I;16B, I, F to L; ValueError where the values do not say what white is"
+    "Gray of Pillow's modes I;16, I;16B, I, F to L; ValueError where the values do not say what white is"
     a = np.asarray(im).astype(np.float64) # H×W
     low, high = a.min(), a.max()
     if im.mode != "F": white, slack = 65535, 0
     else: white, slack = (1, .5) if high <= 1.5 else (255, 127.5) # resampled floats overshoot a little
     if not (-slack <= low and high <= white+slack): # not (…), so that NaN is caught too
-        raise ValueError(f"grey values from {low:g} to {high:g}: expected 0…65535 as integers, 0…1 or 0…255 as floats; "
-                         "rescale them")
+        raise ValueError(f"gray values from {low:g} to {high:g}: expected 0…65535 as integers, "
+                         "0…1 or 0…255 as floats; rescale them")
     if im.info.get("transparency") is not None: a[a == im.info["transparency"]] = white
     return Image.fromarray((a*(255/white)).round().clip(0, 255).astype(np.uint8))
 
@@ -37,25 +40,27 @@ def to_rgb(
 
 # %% ../nbs/workshop/images.ipynb #c058510b
 def read_image(
-    file, # path of a picture, or an open binary file; of several frames the first
+    file:str|os.PathLike|IO[bytes], # path of a picture, or an open binary file; of several frames the first
     longest:int=0, # scale down until no side is longer than this, pixels; 0: as it is
-    name:str=None # what errors call it; None: its path
+    name:str|None=None # what errors call it; None: its path
 ) -> Image.Image: # 8-bit RGB, upright
     "Reads a picture as upright 8-bit RGB; FileNotFoundError or ValueError name the file and the remedy"
-    is_path = isinstance(file, (str, os.PathLike))
-    path = name or (Path(file) if is_path else "picture")
-    if is_path and not Path(file).is_file(): raise FileNotFoundError(f"{path}: no such picture; check the path")
+    path = name or "picture"
+    if isinstance(file, (str, os.PathLike)):
+        path = name or str(Path(file))
+        if not Path(file).is_file(): raise FileNotFoundError(f"{path}: no such picture; check the path")
     try:
         with Image.open(file) as im:
-            if longest: im.draft(None, (longest, longest)) # a large JPEG is decoded at 1/2, 1/4 or 1/8, many times faster
-            im = to_rgb(ImageOps.exif_transpose(im))
-        if longest: im.thumbnail((longest, longest), reducing_gap=2)
-        return im
+            if longest: im.draft(None, (longest, longest)) # decodes a large JPEG at 1/2, 1/4 or 1/8, many times faster
+            rgb = to_rgb(ImageOps.exif_transpose(im))
+        if longest: rgb.thumbnail((longest, longest), reducing_gap=2)
+        return rgb
     except UnidentifiedImageError:
-        raise ValueError(f"{path}: not a picture that Pillow can read; convert it to PNG or JPEG, or remove it") from None
+        raise ValueError(f"{path}: not a picture that Pillow can read; "
+                         "convert it to PNG or JPEG, or remove it") from None
     except Image.DecompressionBombError:
-        raise ValueError(f"{path}: over {2*Image.MAX_IMAGE_PIXELS:,} pixels, refused as a possible decompression bomb; "
-                         "scale it down") from None
+        raise ValueError(f"{path}: over {2*(Image.MAX_IMAGE_PIXELS or 0):,} pixels, "
+                         "refused as a possible decompression bomb; scale it down") from None
     except Exception as e: # whatever a decoder raises, the file is at fault
         raise ValueError(f"{path}: damaged, cut short or of an unknown kind ({str(e) or type(e).__name__}); "
                          "replace it, or save it again as 8-bit PNG or JPEG") from None
@@ -64,34 +69,35 @@ def read_image(
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 def list_images(
-    folder # a folder of pictures, or one picture
+    folder:str|os.PathLike # a folder of pictures, or one picture
 ) -> dict: # stem -> path, sorted by name
-    "The pictures directly in a folder by stem; FileNotFoundError when there are none, ValueError when two share a stem"
+    "The pictures directly in a folder by stem; FileNotFoundError if there are none, ValueError if two share a stem"
     folder = Path(folder)
     if folder.is_file(): return {folder.stem: folder}
     if not folder.is_dir(): raise FileNotFoundError(f"{folder}: no such folder; check the path")
-    found = {}
+    found: dict = {}
     with os.scandir(folder) as entries: # asks the disk once, not once a file
         names = sorted(e.name for e in entries
                        if e.name.lower().endswith(EXTENSIONS) and not e.name.startswith(".") and not e.is_dir())
     for name in names:
         stem = os.path.splitext(name)[0]
-        if stem in found: raise ValueError(f"{folder}: {found[stem].name} and {name} share a stem; keep one of them")
+        if stem in found:
+            raise ValueError(f"{folder}: {found[stem].name} and {name} share a stem; keep one of them")
         found[stem] = folder/name
     if not found:
-        raise FileNotFoundError(f"{folder}: holds no pictures ({', '.join(EXTENSIONS)}; folders inside it are not searched); "
-                                "check the path, or convert other kinds to PNG")
+        raise FileNotFoundError(f"{folder}: holds no pictures ({', '.join(EXTENSIONS)}; folders inside it "
+                                "are not searched); check the path, or convert other kinds to PNG")
     return found
 
 def match_stems(
-    source, # folder of source pictures
-    target  # folder of target pictures
+    source:str|os.PathLike, # folder of source pictures
+    target:str|os.PathLike  # folder of target pictures
 ) -> list: # (stem, source path, target path), sorted by stem
     "Pairs by equal stem; ValueError names what has no partner"
     s, t = list_images(source), list_images(target)
-    lone = sorted([(k, target) for k in s.keys()-t.keys()] + [(k, source) for k in t.keys()-s.keys()], key=lambda o: o[0])
+    lone = sorted([(k, str(target)) for k in s.keys()-t.keys()] + [(k, str(source)) for k in t.keys()-s.keys()])
     if lone:
-        shown = ", ".join(f"{k} (missing in {d})" for k, d in lone[:8])
-        raise ValueError(f"{len(lone)} picture{'s'*(len(lone) > 1)} without a partner: {shown}{', …'*(len(lone) > 8)}; "
+        shown = few([f"{k} (missing in {d})" for k, d in lone], 8)
+        raise ValueError(f"{len(lone)} picture{'s'*(len(lone) > 1)} without a partner: {shown}; "
                          "give both files of a pair the same name before the extension, or remove the lone ones")
     return [(k, s[k], t[k]) for k in sorted(s)]

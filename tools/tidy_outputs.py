@@ -39,7 +39,8 @@ def strip(notebook):
     "Removes live views from the outputs of a notebook that was read as JSON; says whether there were any"
     data = [o["data"] for c in notebook["cells"] for o in c.get("outputs", ()) if LIVE in o.get("data", ())]
     for d in data: del d[LIVE]
-    return bool(data)
+    state = notebook["metadata"].pop("widgets", None) # the state of widgets without their kernel
+    return bool(data) or state is not None
 
 def shrink(notebook):
     "Makes the stored PNGs smaller; says whether any changed"
