@@ -57,7 +57,7 @@ def signed(
 def hues(
     n:int # how many
 ) -> np.ndarray: # n×3, uint8
-    "One color for each channel, neighbours far apart"
+    "One color for each channel, neighbors far apart"
     colors = [colorsys.hsv_to_rgb((.6+i*.618034) % 1, (.5, .85)[i//3 % 2], (.95, .75, .55)[i % 3]) for i in range(n)]
     return (np.array(colors).reshape(n, 3)*255).round().astype(np.uint8)
 
@@ -458,7 +458,7 @@ _CELLS = dict(zip(LOOK_AT, ((160, 5), (190, 4), (130, 6), (96, 8), (200, 4))))
 
 @dataclass
 class Look:
-    "What of a scene is looked at, and how"
+    "What is shown of a scene, and how"
     what:str = "masks" # one of LOOK_AT
     channel:"int | None" = None # of the mask; None: the largest
     stage:int = 1 # of CSASP
@@ -480,7 +480,7 @@ def look_view(
     generator:Generator,
     trace:dict # of a `Translation`
 ) -> View:
-    "Every view but that of a pixel, which needs a graph"
+    "Any view except 'a pixel', which needs a graph"
     one_of("view", look.what, LOOK_AT[:-1])
     if look.what == "masks": return mask_view(generator, trace, look.channel, look.pixel(*trace["y"].shape[-2:]))
     if look.what == "channel attention": return csasp_view(generator, trace, look.stage)

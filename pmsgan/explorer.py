@@ -300,7 +300,7 @@ def against_target(
     seen:Translation, # with its trace
     target:torch.Tensor # 3×H×W
 ) -> dict: # "stage 3 - target": the two pictures, B×3×h×w each
-    "What is compared to see where a stage is wrong; stage 1 only where its image is a drawing"
+    "The pairs that show where a stage is wrong; stage 1 only where its image is a drawing"
     wanted = stage_targets(target[None].to(seen.y.device))
     return {f"{n} - target": (t, wanted[n]) for n, t in stage_images(seen).items() if n != "stage 1"
             or not is_message(seen)}
@@ -308,7 +308,7 @@ def against_target(
 def against_below(
     seen:Translation # with its trace
 ) -> dict: # "stage 2 - stage 3": the two pictures, B×3×h×w each
-    "What is compared to see what a stage did: with the stage below it, enlarged; the lowest with its input"
+    "The pairs that show what a stage did: against the stage below it, enlarged; the lowest against its input"
     lowest = list(pyramid(seen.trace["x"]))[2 if seen.y3 is not None else 0]
     below, pairs = ("x3" if seen.y3 is not None else "x", lowest), {}
     for n, t in stage_images(seen).items():
@@ -423,7 +423,7 @@ def show_choice(
     value, # to be shown
     name=None # what it is called if it is a new one
 ):
-    "Shows a value in a dropdown, as a new option where it is none yet"
+    "Shows a value in a dropdown, which gets a new option where it lacks that value"
     options = [o if isinstance(o, tuple) else (str(o), o) for o in control.options]
     if value not in [v for _, v in options]: control.options = [*options, (name or str(value), value)]
     control.value = value

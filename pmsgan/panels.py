@@ -390,7 +390,7 @@ class Panes(anywidget.AnyWidget):
     def show(self,
         panes:list # of `Pane`
     ) -> None:
-        "Shows these pictures; ValueError for anything but uint8 pictures, and nothing changes"
+        "Shows these pictures; ValueError, and nothing changes, unless all are uint8"
         data = _WORKERS.map(png, [p.picture for p in panes])
         self.panes = [dict(name=p.name, note=p.note, mark=p.mark, data=d, width=np.shape(p.picture)[1],
                            height=np.shape(p.picture)[0])

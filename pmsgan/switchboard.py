@@ -71,7 +71,7 @@ def possible(
     switches:Switches,
     config:GeneratorConfig
 ) -> Switches:
-    "The switches with everything put back that this generator does not have"
+    "The switches, with those put back that this generator does not have"
     back:dict = {k: True for k in absent(config)}
     if (switches.silence or 0) > config.stages: back["silence"] = None
     if switches.swap not in swappable(config): back["swap"] = None
@@ -203,7 +203,7 @@ class Board:
         return View(panes, report(active, self.second, s, out, target, lender))
 
 # %% ../nbs/workshop/switchboard.ipynb #7ba30b79
-FULL = .25 # of the way from black to white: a difference that gets the full colour
+FULL = .25 # of the way from black to white: a difference that gets the full color
 
 def drawings(
     out:Translation

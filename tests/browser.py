@@ -92,12 +92,12 @@ def jupyterlab(folder):
     with serving(words, port, private):
         yield SimpleNamespace(url=f"http://127.0.0.1:{port}", token=token, folder=folder)
 
-def stop_kernels(lab):
-    def api(path, method="GET"):
-        request = urllib.request.Request(f"{lab.url}/api/kernels{path}", method=method,
-                                         headers={"Authorization": f"token {lab.token}"})
-        return urllib.request.urlopen(request, timeout=20).read()
-    for kernel in json.loads(api("")): api(f"/{kernel['id']}", "DELETE")
+def kernels(lab, method="GET", path=""):
+    "The ids of the kernels that run, or another request about them"
+    request = urllib.request.Request(f"{lab.url}/api/kernels{path}", method=method,
+                                     headers={"Authorization": f"token {lab.token}"})
+    answer = urllib.request.urlopen(request, timeout=20).read()
+    return {k["id"] for k in json.loads(answer)} if method == "GET" else None
 
 @contextmanager
 def standalone(words, folder):
@@ -180,6 +180,7 @@ def watched(context, url):
 def notebook(context, lab, path, seconds=90):
     "A notebook in JupyterLab, after all of its cells have run"
     panel = "window.jupyterapp?.shell.currentWidget?.sessionContext"
+    others = kernels(lab) # of notebooks that stay open
     try:
         with watched(context, f"{lab.url}/lab/tree/{path}?token={lab.token}&reset") as page:
             page.wait_for_function(f"{panel}?.isReady && {panel}.session?.kernel?.status == 'idle'", timeout=60_000)
@@ -190,7 +191,8 @@ def notebook(context, lab, path, seconds=90):
             page.problems[:] = [p for p in page.problems if not p.endswith("was lost")]
             check(page)
             yield page
-    finally: stop_kernels(lab)
+    finally:
+        for k in kernels(lab)-others: kernels(lab, "DELETE", f"/{k}")
 
 # what a person does
 
