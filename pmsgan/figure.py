@@ -18,8 +18,8 @@ PARTS = { # name -> how it is spelled out, and where its column stands
     "encoder": ("five residual\nblocks", 262), "CSASP": ("cross-stage atrous\nspatial pyramid", 410),
     "DFF": ("decoded feature\nfusion", 536), "decoder": ("five residual\nblocks", 630),
     "heads": ("features\nto RGB", 712), "MSSA": ("multiscale supervised\nattention", 812),
-    "outputs": ("three\npictures", 912), "discriminators": ("real or\nfake?", 1014),
-    "losses": ("targets and\nequations (1) to (3)", 1118)}
+    "outputs": ("three\npictures", 908), "discriminators": ("real or\nfake?", 1018),
+    "losses": ("targets and\nequations (1) to (3)", 1130)}
 _Y, _H = (0, 150, 300, 430), (0, 64, 50, 40) # middle and height of the boxes of stages 1, 2, 3
 _X = {part: x for part, (_, x) in PARTS.items()}
 
@@ -90,7 +90,7 @@ def network(
     bright = lambda line: any(on(boxes[end][0]) for end in line)
     for line in sorted(_lines(), key=bright): # what is lit lies above
         color, width, head = ("#555555", 1.6, "head") if bright(line) else ("#DDDDDD", 1.1, "pale")
-        svg.append(f'<path d="{_path(*line, boxes)}" fill="none" stroke="{color}" stroke-width="{width}" '
+        svg.append(f'<path d="{_path(line[0], line[1], boxes)}" fill="none" stroke="{color}" stroke-width="{width}" '
                    f'marker-end="url(#{head})"/>')
     for part, text, x, y, w, h, fill, ink in boxes.values():
         edge = GREY if fill == "white" else fill
@@ -102,7 +102,7 @@ def network(
         svg.append(_text(x, 24, title, 15, ink, bold=True)+_text(x, 54, spelled, 12, ink))
     svg += [_text(-38, _Y[j], f"stage {j}", 14, "#555555") for j in (1, 2, 3)]
     what = f"The network of PMSGAN; lit: {', '.join(lit)}" if lit else "The network of PMSGAN"
-    return SVG(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-75 0 1250 470" width="1000" style="max-width:100%;height:auto" role="img" '
+    return SVG(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-75 0 1265 470" width="940" role="img" '
                f'aria-label="{what}" font-family="Helvetica, Arial, sans-serif"><title>{what}</title>'
                f'<defs>{_marker("head", "#555555")}{_marker("pale", "#DDDDDD")}</defs>'
-               f'<rect x="-75" y="0" width="1250" height="470" rx="8" fill="white"/>{"".join(svg)}</svg>')
+               f'<rect x="-75" y="0" width="1265" height="470" rx="8" fill="white"/>{"".join(svg)}</svg>')

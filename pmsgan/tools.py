@@ -25,8 +25,9 @@ def font(
     size:float # pixels
 ) -> ImageFont.FreeTypeFont:
     "DejaVu Sans, which comes with matplotlib and knows signs such as × and ², that Pillow's own font lacks"
-    home = find_spec("matplotlib").submodule_search_locations[0] # importing matplotlib would take longer than the drawing
-    return ImageFont.truetype(str(Path(home)/"mpl-data/fonts/ttf/DejaVuSans.ttf"), size)
+    spec = find_spec("matplotlib") # importing it would take longer than the drawing
+    home = Path(spec.origin).parent if spec and spec.origin else Path()
+    return ImageFont.truetype(str(home/"mpl-data/fonts/ttf/DejaVuSans.ttf"), size)
 
 def sheet(
     rows:list, # rows of pictures: H×W×3 or H×W uint8 arrays; None leaves a gap

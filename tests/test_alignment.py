@@ -1,4 +1,4 @@
-"What chapter 01c cannot test: the extra is optional, an interrupted folder, real aligned pictures (where there are some)."
+"What the notebook about alignment cannot test: the extra is optional, an interrupted folder, real aligned pictures (where there are some)."
 import math
 import os
 import subprocess
@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ENV, ROOT
+from conftest import ENV
 from PIL import Image
 
 from pmsgan import alignment
 from pmsgan.alignment import CUFS, align_folder, find_eyes
 
-PLACE = Path(os.environ.get("PMSGAN_REAL_PAIRS", ROOT/"../shared/data/cuhk_student/train"))
+PLACE = Path(os.environ.get("PMSGAN_REAL_PAIRS") or "/nowhere") # aligned pictures of the CUHK student database
 
 def folder(path, n):
     path.mkdir()
@@ -48,7 +48,7 @@ def test_interrupted(tmp_path, monkeypatch):
 
 def test_many_bad_pictures_are_one_line(tmp_path):
     images, _ = folder(tmp_path/"in", 9)
-    with pytest.raises(ValueError, match=r"^9 of 9 pictures .* … and 4 more$") as e: align_folder(images, tmp_path/"out", landmarks={})
+    with pytest.raises(ValueError, match=r"^9 of 9 pictures .* and 4 more$") as e: align_folder(images, tmp_path/"out", landmarks={})
     assert "\n" not in str(e.value)
 
 @pytest.mark.skipif(not (PLACE/"photo").is_dir(), reason="no real pairs here: set PMSGAN_REAL_PAIRS to a folder with photo/ and sketch/")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from conftest import ENV, PMSGAN, QUICK, ROOT, inside, pmsgan, train_words
 from PIL import Image
 from safetensors.torch import load_file
 
+from pmsgan import commands, images
 from pmsgan.commands import main
-from pmsgan.training import load_generator
+from pmsgan.runs import load_generator
 
 def fails(done, *words):
     "Status 1, exactly one line on standard error, and the words in it"
@@ -146,19 +148,19 @@ def test_checkpoint_of_another_preset(run, tmp_path):
     fails(inside("translate", tmp_path/"g.safetensors", tmp_path/"a.png", "--out", tmp_path/"out"), "g.safetensors", "do not belong together")
 
 def test_kinds_of_pictures(pairs, run, tmp_path):
-    "Grey, transparent, palette, CMYK and 16-bit pictures; the result is that of the same picture in RGB"
+    "Gray, transparent, palette, CMYK and 16-bit pictures; the result is that of the same picture in RGB"
     photo = Image.open(pairs/"photo"/"0000.png").convert("RGB")
-    grey, folder = photo.convert("L"), tmp_path/"in"
+    gray, folder = photo.convert("L"), tmp_path/"in"
     folder.mkdir()
-    kinds = dict(rgb=photo, rgba=photo.convert("RGBA"), grey=grey, grey_rgb=grey.convert("RGB"), la=grey.convert("LA"),
-                 sixteen=Image.fromarray(np.asarray(grey).astype(np.uint16)*257), palette=photo.convert("P"), palette_rgb=photo.convert("P").convert("RGB"))
+    kinds = dict(rgb=photo, rgba=photo.convert("RGBA"), gray=gray, gray_rgb=gray.convert("RGB"), la=gray.convert("LA"),
+                 sixteen=Image.fromarray(np.asarray(gray).astype(np.uint16)*257), palette=photo.convert("P"), palette_rgb=photo.convert("P").convert("RGB"))
     for name, im in kinds.items(): im.save(folder/f"{name}.png")
     photo.convert("CMYK").save(folder/"cmyk.tif")
     done = inside("translate", run, folder, "--out", tmp_path/"out")
     assert done.returncode == 0, done.stderr
     out = {p.stem: np.asarray(Image.open(p)).astype(int) for p in (tmp_path/"out").iterdir()}
     assert len(out) == 9 and all(a.shape == (32, 32, 3) for a in out.values())
-    for a, b in [("rgba", "rgb"), ("grey", "grey_rgb"), ("la", "grey_rgb"), ("sixteen", "grey_rgb"), ("palette", "palette_rgb"), ("cmyk", "rgb")]:
+    for a, b in [("rgba", "rgb"), ("gray", "gray_rgb"), ("la", "gray_rgb"), ("sixteen", "gray_rgb"), ("palette", "palette_rgb"), ("cmyk", "rgb")]:
         assert np.abs(out[a]-out[b]).max() <= 1, a
 
 def test_full_disk(pairs, run, tmp_path, monkeypatch, capsys):
@@ -171,38 +173,73 @@ def test_full_disk(pairs, run, tmp_path, monkeypatch, capsys):
     assert "No space left" in capsys.readouterr().err and not list((tmp_path/"out").iterdir())
 
 # stopping ------------------------------------------------------------------------
-def start_and(sig, words, sample):
-    "Starts a run and sends `sig` as soon as a sample sheet is there"
-    p = subprocess.Popen([PMSGAN, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV)
-    for _ in range(1200):
-        if sample.exists() or p.poll() is not None: break
-        time.sleep(0.05)
-    p.send_signal(sig)
-    out, err = p.communicate(timeout=120)
-    return subprocess.CompletedProcess(words, p.returncode, out, err)
-
 def same_weights(a, b):
     a, b = load_file(a/"state.safetensors"), load_file(b/"state.safetensors")
     assert a.keys() == b.keys()
     return all(torch.equal(a[k], b[k]) for k in a)
 
+class CtrlC:
+    "A callback that presses Ctrl-C after the fifth step"
+    def before_fit(self, trainer): pass
+    def after_step(self, trainer):
+        if trainer.step == 5: signal.raise_signal(signal.SIGINT)
+    def after_fit(self, trainer): pass
+
 @pytest.mark.slow
-def test_ctrl_c_and_resume(pairs, tmp_path):
+def test_ctrl_c_and_resume(pairs, tmp_path, monkeypatch):
     "Ctrl-C keeps a checkpoint; the resumed run ends like one that was never stopped"
     words = ["--steps", 12, "--samples-every", 2, "--ema", 0.9]
-    fails(start_and(signal.SIGINT, train_words(pairs, tmp_path/"stopped", *words), tmp_path/"stopped"/"samples"/"step000002.png"), "stopped after step", "--resume")
-    assert load_generator(tmp_path/"stopped")[1]["record"]["step"] < 12
+    with monkeypatch.context() as m:
+        m.setattr(commands, "progress", CtrlC)
+        fails(inside(*train_words(pairs, tmp_path/"stopped", *words)), "stopped after step 5", "--resume")
+    assert load_generator(tmp_path/"stopped")[1]["record"]["step"] == 5
     done = inside("train", "--out", tmp_path/"stopped", "--resume", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert inside(*train_words(pairs, tmp_path/"whole", *words)).returncode == 0
     assert same_weights(tmp_path/"stopped", tmp_path/"whole")
     assert (tmp_path/"stopped"/"losses.jsonl").read_text() == (tmp_path/"whole"/"losses.jsonl").read_text()
 
+def test_lines_where_there_is_no_terminal(pairs, tmp_path):
+    done = inside(*train_words(pairs, tmp_path/"run", "--steps", 4))
+    assert done.returncode == 0 and not done.stderr
+    assert [l.split(":")[0] for l in done.stdout.splitlines() if l.startswith("step ")] == [f"step {i} of 4" for i in (1, 2, 3, 4)]
+
+@pytest.mark.parametrize("room", [2**30, 0])
+def test_each_picture_is_decoded_once(pairs, run, tmp_path, monkeypatch, room):
+    "Where there is room, `train` and `translate` open each file once; where there is none, `translate` still decodes it once"
+    opened, read = Counter(), Counter()
+    pil, ours = Image.open, images.read_image
+    monkeypatch.setattr(commands, "ROOM", room)
+    monkeypatch.setattr(Image, "open", lambda p, *a, **kw: opened.update([str(p)]) or pil(p, *a, **kw))
+    monkeypatch.setattr(images, "read_image", lambda p, *a, **kw: read.update([str(p)]) or ours(p, *a, **kw))
+    assert inside("translate", run, pairs/"photo", "--out", tmp_path/"out", "--device", "cpu").returncode == 0
+    assert set(read.values()) == {1} and len(read) == 6
+    assert set(opened.values()) == ({1} if room else {2})
+    if not room: return
+    opened.clear()
+    assert inside(*train_words(pairs, tmp_path/"run", "--steps", 12)).returncode == 0
+    assert set(opened.values()) == {1} and len(opened) == 12
+
+def test_bad_pictures_without_room(pairs, run, tmp_path, monkeypatch):
+    "A glance finds them as well, before anything is written"
+    monkeypatch.setattr(commands, "ROOM", 0)
+    for harm, words in ((cut_short, ["0003.png"]), (resized, ["0004.png", "40×32"]), (tiny, ["0005.png", "3×3"])):
+        place = tmp_path/harm.__name__
+        shutil.copytree(pairs, place)
+        harm(place)
+        fails(inside(*train_words(place, place/"run", "--steps", 2)), *words)
+        assert not (place/"run").exists()
+
 @pytest.mark.slow
 def test_killed(pairs, tmp_path):
     "Files under their final names are whole even when the process is killed while it writes all the time"
     words = train_words(pairs, tmp_path/"run", "--steps", 500, "--samples-every", 1, "--checkpoint-every", 1)
-    assert start_and(signal.SIGKILL, words, tmp_path/"run"/"samples"/"step000003.png").returncode == -signal.SIGKILL
+    p = subprocess.Popen([PMSGAN, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENV)
+    for _ in range(1200): # any moment after the third sheet will do
+        if (tmp_path/"run"/"samples"/"step000003.png").exists() or p.poll() is not None: break
+        time.sleep(0.05)
+    p.kill()
+    assert p.wait(timeout=120) == -signal.SIGKILL
     load_generator(tmp_path/"run")
     for p in (tmp_path/"run"/"samples").glob("step*.png"): Image.open(p).load()
     step = json.loads((tmp_path/"run"/"generator.json").read_text())["record"]["step"]
