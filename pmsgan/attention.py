@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from PIL import Image, ImageDraw, ImageFont
 
 from .alignment import SQUARE512
-from .explorer import Scene, SceneControls, ramp
+from .explorer import Scene, SceneControls, ramp, trace_of
 from .panels import Explorer, Pane, View, describe
 from .generator import Generator
 from .pyramid import pyramid, to_image
@@ -542,7 +542,7 @@ class AttentionExplorer(Explorer):
         if look.what == "a pixel":
             self.dependence = d = d or Dependence(s.generator, s.source)
             view = pixel_view(s.source, d.y[0], d.at(*look.pixel(*d.y.shape[-2:])), look.log)
-        else: view = look_view(look, s.generator, s.seen.trace)
+        else: view = look_view(look, s.generator, trace_of(s.seen))
         (self.panes.cell, self.columns), self.panes.pixels = _CELLS[look.what], s.size
         return view._replace(text="\n".join(filter(None, (s.remark, view.text))))
 
@@ -553,13 +553,13 @@ def match(self:AttentionExplorer) -> None:
     look, c, scene = self.look, self.controls, self.scene
     g, view = scene.generator, look.what
     if view == "masks" and g.mssa:
-        mean = shares(scene.seen.trace["mask"]).mean((0, 2, 3))
+        mean = shares(trace_of(scene.seen)["mask"]).mean((0, 2, 3))
         c["channel"].max = len(mean)-1
         wanted = int(mean.argmax()) if look.channel is None else look.channel
         look.channel = c["channel"].value = min(wanted, len(mean)-1)
     if fusions(g): _options(c["fusion"], fusions(g), look.fusion)
     if view == "tensors":
-        trace = scene.seen.trace
+        trace = trace_of(scene.seen)
         _options(c["tensor"], trace, look.tensor)
         look.tensor = c["tensor"].value
         c["page"].max = pages(trace[look.tensor][0])

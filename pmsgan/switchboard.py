@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 
 from .evaluation import ssim
-from .explorer import Scene, SceneControls, difference, face_parts, l1, load_lpips, translated
+from .explorer import Scene, SceneControls, difference, face_parts, l1, load_lpips, trace_of, translated
 from .faces import sample_params
 from .generator import Generator, GeneratorConfig, Translation
 from .mssa import normalize_mask
@@ -120,7 +120,7 @@ def switched(
     if (allowed := possible(switches, config)) != switches:
         raise ValueError(f"{switches}: this generator has no such part; possible here: {allowed}")
     other = other or {}
-    if name and name not in other: 
+    if name and name not in other:
         raise ValueError(f"swap {name}: expected the trace of a second face, which has it")
     if name and other[name].shape != trace[name].shape:
         raise ValueError(f"swap {name}: {tuple(other[name].shape)} of the second face does not fit "
@@ -132,8 +132,8 @@ def switched(
     if _encoders_change(switches, config): es = None
     else: seen.update({k: t for k, t in trace.items() if k[0] in "xE"}) # x, EFFj, Ej
     images = generator.through(xs, note, es)
-    y, y2, y3 = (*images, None, None)[:3]
-    return Translation(y, y2, y3, seen) # B×3 at H×W, H/2×W/2, H/4×W/4
+    y2, y3 = images[1:] if len(images) == 3 else (None, None)
+    return Translation(images[0], y2, y3, seen) # B×3 at H×W, H/2×W/2, H/4×W/4
 
 # %% ../nbs/workshop/switchboard.ipynb #82fb4280
 def distances(
@@ -192,7 +192,7 @@ class Board:
         "The scene's picture, translated by the altered generator"
         seen, active = self.scene.seen, self.active
         if active == Switches(): return seen
-        return switched(self.scene.generator, seen.trace, active, self.lender[1].trace if active.swap else None)
+        return switched(self.scene.generator, trace_of(seen), active, self.lender[1].trace if active.swap else None)
 
     def view(self) -> View:
         "Intact above, altered below, and the second face last"
