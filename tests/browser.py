@@ -1,7 +1,7 @@
 """A real browser over a real JupyterLab, or over the standalone page: plain functions, used by test_browser.py.
 
-    with jupyterlab(folder) as lab, chromium() as browser, notebook(browser, lab, "nbs/14_explorer.ipynb") as page:
-        picture, seed = page.locator("img.pmsgan-output"), labelled(page, "seed")
+    with jupyterlab(folder) as lab, chromium() as browser, notebook(browser, lab, "nbs/workshop/explorer.ipynb") as page:
+        picture, seed = page.locator("img.pmsgan-output"), labeled(page, "seed")
         with changing(picture): press(seed, "ArrowRight")
 
 What fails a test by itself, at the end of `notebook` and `watched` and wherever `check` is called: a traceback or a line on
@@ -59,17 +59,20 @@ def answers(port):
 @contextmanager
 def serving(words, port, folder, seconds=60):
     "The server that `words` start, in a process group of its own and with Jupyter's files in `folder`; stopped in the end, with its kernels"
-    env = ENV | {v: str(folder/v.lower()) for v in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    env = ENV | {v: str(folder/v.lower()) for v in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR",
+                                                    "IPYTHONDIR")}
     with_us = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else [] # even when we are killed (Linux)
     log = folder/"server.log"
     with open(log, "w") as out:
-        server = subprocess.Popen([*with_us, *map(str, words)], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, start_new_session=True)
+        server = subprocess.Popen([*with_us, *map(str, words)], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                  env=env, start_new_session=True)
     try:
         until(lambda: answers(port) or server.poll() is not None, seconds, f"{words} did not answer")
         assert server.poll() is None, f"{words} ended: {log.read_text()[-3000:]}"
         yield
     finally:
-        for sig in (signal.SIGTERM, signal.SIGKILL): # at the first it shuts its kernels down; a kernel without a parent ends by itself
+        # at the first it shuts its kernels down; a kernel without a parent ends by itself
+        for sig in (signal.SIGTERM, signal.SIGKILL):
             try: os.killpg(server.pid, sig)
             except ProcessLookupError: break
             try: server.wait(15)
@@ -81,16 +84,20 @@ def jupyterlab(folder):
     folder = Path(folder)
     port, token, private = free_port(), secrets.token_hex(16), folder.with_name(folder.name+"-jupyter")
     private.mkdir()
-    words = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-             f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True",
+    words = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+             "--ServerApp.port_retries=0",
+             f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}",
+             "--LabApp.expose_app_in_browser=True",
              "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url="]
-    with serving(words, port, private): yield SimpleNamespace(url=f"http://127.0.0.1:{port}", token=token, folder=folder)
+    with serving(words, port, private):
+        yield SimpleNamespace(url=f"http://127.0.0.1:{port}", token=token, folder=folder)
 
-def stop_kernels(lab):
-    def api(path, method="GET"):
-        request = urllib.request.Request(f"{lab.url}/api/kernels{path}", method=method, headers={"Authorization": f"token {lab.token}"})
-        return urllib.request.urlopen(request, timeout=20).read()
-    for kernel in json.loads(api("")): api(f"/{kernel['id']}", "DELETE")
+def kernels(lab, method="GET", path=""):
+    "The ids of the kernels that run, or another request about them"
+    request = urllib.request.Request(f"{lab.url}/api/kernels{path}", method=method,
+                                     headers={"Authorization": f"token {lab.token}"})
+    answer = urllib.request.urlopen(request, timeout=20).read()
+    return {k["id"] for k in json.loads(answer)} if method == "GET" else None
 
 @contextmanager
 def standalone(words, folder):
@@ -106,7 +113,8 @@ def chromium_path():
     for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
         if path := shutil.which(name): return path
     from playwright.sync_api import sync_playwright
-    with sync_playwright() as p: return p.chromium.executable_path if os.path.exists(p.chromium.executable_path) else None
+    with sync_playwright() as p:
+        return p.chromium.executable_path if os.path.exists(p.chromium.executable_path) else None
 
 @contextmanager
 def chromium(path=None, width=1280, height=1000):
@@ -114,7 +122,8 @@ def chromium(path=None, width=1280, height=1000):
     from playwright.sync_api import sync_playwright
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=path or chromium_path(), args=FLAGS)
-        context = browser.new_context(viewport={"width": width, "height": height}, permissions=["clipboard-read", "clipboard-write", "camera"])
+        allowed = ["clipboard-read", "clipboard-write", "camera"]
+        context = browser.new_context(viewport={"width": width, "height": height}, permissions=allowed)
         context.set_default_timeout(15_000)
         context.set_default_navigation_timeout(90_000) # the standalone page comes after its cells have run
         try: yield context
@@ -123,11 +132,15 @@ def chromium(path=None, width=1280, height=1000):
 def said(frame):
     "What a kernel's message says that should not be there (a frame of the protocol v1.kernel.websocket.jupyter.org)"
     if isinstance(frame, str): return # events of the server, not of a kernel
-    at = [int.from_bytes(frame[i:i+8], "little") for i in range(8, 56, 8)] # ends of: the table, channel, header, parent, metadata, content
+    # ends of: the table, channel, header, parent, metadata, content
+    at = [int.from_bytes(frame[i:i+8], "little") for i in range(8, 56, 8)]
     kind, content = (json.loads(frame[at[i]:at[i+1]]) for i in (1, 4))
-    if kind["msg_type"] == "error": return re.sub(r"\x1b\[[\d;]*m", "", "\n".join(content["traceback"])) or content["ename"]
-    if kind["msg_type"] == "stream" and content["name"] == "stderr" and not HARMLESS.match(content["text"]): return f"stderr: {content['text']}"
-    if kind["msg_type"] == "status" and content["execution_state"] in ("restarting", "autorestarting", "dead"): return "the kernel died"
+    if kind["msg_type"] == "error":
+        return re.sub(r"\x1b\[[\d;]*m", "", "\n".join(content["traceback"])) or content["ename"]
+    if kind["msg_type"] == "stream" and content["name"] == "stderr" and not HARMLESS.match(content["text"]):
+        return f"stderr: {content['text']}"
+    if kind["msg_type"] == "status" and content["execution_state"] in ("restarting", "autorestarting", "dead"):
+        return "the kernel died"
 
 def watch(page):
     "Collects in `page.problems` what should fail a test"
@@ -145,7 +158,8 @@ def watch(page):
 
 def check(page):
     "Fails when the kernel, the page or the network did what it should not"
-    shown = [text for text in page.locator(ERRORS).all_text_contents() if not any(text.strip()[-200:] in p for p in page.problems)]
+    shown = [text for text in page.locator(ERRORS).all_text_contents()
+             if not any(text.strip()[-200:] in p for p in page.problems)]
     assert not page.problems+shown, "\n".join(page.problems+shown)[-6000:]
 
 @contextmanager
@@ -166,21 +180,26 @@ def watched(context, url):
 def notebook(context, lab, path, seconds=90):
     "A notebook in JupyterLab, after all of its cells have run"
     panel = "window.jupyterapp?.shell.currentWidget?.sessionContext"
+    others = kernels(lab) # of notebooks that stay open
     try:
         with watched(context, f"{lab.url}/lab/tree/{path}?token={lab.token}&reset") as page:
             page.wait_for_function(f"{panel}?.isReady && {panel}.session?.kernel?.status == 'idle'", timeout=60_000)
-            page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells').finally(() => { window.ran = true }) }")
+            run_all = "jupyterapp.commands.execute('notebook:run-all-cells')"
+            page.evaluate("() => { "+run_all+".finally(() => { window.ran = true }) }")
             page.wait_for_function(f"window.ran && {panel}.session.kernel.status == 'idle'", timeout=seconds*1000)
-            page.problems[:] = [p for p in page.problems if not p.endswith("was lost")] # JupyterLab 4.4 makes and drops some at first
+            # JupyterLab 4.4 makes and drops some at first
+            page.problems[:] = [p for p in page.problems if not p.endswith("was lost")]
             check(page)
             yield page
-    finally: stop_kernels(lab)
+    finally:
+        for k in kernels(lab)-others: kernels(lab, "DELETE", f"/{k}")
 
 # what a person does
 
-def labelled(scope, label):
+def labeled(scope, label):
     "The control with this visible label or aria-label, in a page or a locator: a slider's handle, a field, a menu, a button"
-    row = scope.locator(f".jupyter-widgets:has(> label:text-is({json.dumps(label)}))") # ipywidgets: the label, and the control beside it
+    # ipywidgets: the label, and the control beside it
+    row = scope.locator(f".jupyter-widgets:has(> label:text-is({json.dumps(label)}))")
     return (row.locator("[role=slider], select, textarea, input").or_(scope.get_by_label(label, exact=True))
             .or_(scope.get_by_role("button", name=label, exact=True)))
 
@@ -231,6 +250,7 @@ def drop_file(locator, name, data, mime):
 
 def paste(locator, data, mime="image/png"):
     "Puts bytes on the clipboard and presses Ctrl+V in an element that can have the focus"
-    locator.page.evaluate("([data, mime]) => {"+BYTES+"return navigator.clipboard.write([new ClipboardItem({[mime]: new Blob([bytes], {type: mime})})]) }",
+    write = "return navigator.clipboard.write([new ClipboardItem({[mime]: new Blob([bytes], {type: mime})})])"
+    locator.page.evaluate("([data, mime]) => {"+BYTES+write+" }",
                           [base64.b64encode(data).decode(), mime])
     press(locator, "Control+v")

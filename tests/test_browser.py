@@ -12,7 +12,8 @@ import browser
 import nbformat
 import numpy as np
 import pytest
-from browser import changing, check, drag, drop_file, labelled, notebook, paste, press, screenshot_array, settled, standalone, until, watched
+from browser import (changing, check, drag, drop_file, labeled, notebook, paste, press, screenshot_array, settled,
+                     standalone, until, watched)
 from conftest import PMSGAN, ROOT
 from PIL import Image
 
@@ -30,7 +31,8 @@ def chromium():
 def lab(chromium, tmp_path_factory):
     "JupyterLab over a copy of the course, with the data where the notebooks look for them"
     course = tmp_path_factory.mktemp("lab")/"course"
-    for name in ("nbs", "data"): shutil.copytree(ROOT/name, course/name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    for name in ("nbs", "data"):
+        shutil.copytree(ROOT/name, course/name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     with browser.jupyterlab(course) as server: yield server
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,8 @@ def opened(chromium, lab):
 def write(folder, name, *sources):
     "A notebook of these cells"
     kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
-    nbformat.write(nbformat.v4.new_notebook(metadata=kernel, cells=[nbformat.v4.new_code_cell(s) for s in sources]), folder/name)
+    nbformat.write(nbformat.v4.new_notebook(metadata=kernel, cells=[nbformat.v4.new_code_cell(s) for s in sources]),
+                   folder/name)
     return f"{folder.name}/{name}"
 
 def unlike(a, b): return a.shape != b.shape or (a != b).any() # screenshots
@@ -49,11 +52,15 @@ def unlike(a, b): return a.shape != b.shape or (a != b).any() # screenshots
 def pictures(explorer): return explorer.locator(".pmsgan-frame img").evaluate_all("all => all.map(i => i.src)")
 def sentence_of(explorer): return explorer.locator(".pmsgan-said").first.text_content().strip()
 
-def find(page, label):
-    "The explorer with this label, brought into view (JupyterLab keeps only what is near the view in the page), its pictures loaded"
-    found = page.locator(f".pmsgan-explorer.pmsgan-{label}").first
+def find(page, label, last=False):
+    "The first explorer with this label, or the last, brought into view and its pictures loaded"
+    # JupyterLab keeps only what is near the view in the page
+    found = page.locator(f".pmsgan-explorer.pmsgan-{label}")
+    found = found.last if last else found.first
     content = "window.jupyterapp?.shell.currentWidget.content"
-    for i in range(page.evaluate(f"{content}?.widgets.length ?? 0")):
+    cells = range(page.evaluate(f"{content}?.widgets.length ?? 0"))
+    if last and cells: page.evaluate(f"{content}.scrollToItem({len(cells)-1}, 'start')") # away from the others
+    for i in reversed(cells) if last else cells:
         if found.count(): break
         page.evaluate(f"{content}.scrollToItem({i}, 'start')")
         page.wait_for_timeout(30)
@@ -68,18 +75,21 @@ def moved(explorer, act, *args, seconds=15, **kwargs):
     names = lambda: explorer.locator(".pmsgan-pane figcaption").all_text_contents()
     before = dict(zip(names(), pictures(explorer)))
     act(*args, **kwargs)
-    until(lambda: pictures(explorer) != list(before.values()), seconds, f"no picture changed ({sentence_of(explorer)!r})")
+    until(lambda: pictures(explorer) != list(before.values()), seconds,
+          f"no picture changed ({sentence_of(explorer)!r})")
     settled(explorer, pictures)
     return [n for n, src in zip(names(), pictures(explorer)) if before.get(n) != src]
 
 def refused(explorer, act, *args, seconds=15):
     "Calls act(...), which must lead to a sentence and leave the pictures as they are; the sentence"
-    before = settled(explorer, pictures, quiet=1) # a drag before it may still bring pictures, each after most of a second on one thread
+    # a drag before it may still bring pictures, each after most of a second on one thread
+    before = settled(explorer, pictures, quiet=1)
     with changing(explorer, sentence_of, seconds) as seen: act(*args)
     assert pictures(explorer) == before and "Traceback" not in seen.after
     return seen.after
 
-def control(explorer, name): return explorer.locator(f".pmsgan-control-{name}").locator("[role=slider], select, input, button").first
+def control(explorer, name):
+    return explorer.locator(f".pmsgan-control-{name}").locator("[role=slider], select, input, button").first
 
 def turn(explorer, name, key="ArrowRight", times=1): press(control(explorer, name), key, times)
 
@@ -91,9 +101,10 @@ def test_cell_that_raises(opened, lab):
 
 def test_callback_that_raises(opened, lab):
     "JupyterLab shows such a traceback in its log only"
-    path = write(lab.folder/"nbs", "callback.ipynb", "import ipywidgets as W\nb = W.Button(description='go')\nb.on_click(lambda _: 1/0)\nb")
+    path = write(lab.folder/"nbs", "callback.ipynb",
+                 "import ipywidgets as W\nb = W.Button(description='go')\nb.on_click(lambda _: 1/0)\nb")
     with pytest.raises(AssertionError, match="ZeroDivisionError"), opened(path) as page:
-        labelled(page, "go").click()
+        labeled(page, "go").click()
         until(lambda: page.title() and page.problems)
 
 @pytest.mark.parametrize("what,message", [
@@ -113,8 +124,8 @@ def zooms_in_step(explorer):
     with changing(explorer, zoom): press(explorer.locator(".pmsgan-panes"), "0")
 
 def test_panels(opened):
-    "Chapter 00b: a first explorer, one zoom in all panes"
-    with opened("nbs/00b_panels.ipynb") as page:
+    "A first explorer, one zoom in all panes"
+    with opened("nbs/workshop/panels.ipynb") as page:
         explorer = find(page, "first-face")
         slider = explorer.get_by_role("slider", name="light")
         before = screenshot_array(explorer)
@@ -139,7 +150,8 @@ def test_small_explorers(opened, lab):
         for label, controls in SMALL.items():
             explorer = find(page, label)
             before = screenshot_array(explorer)
-            for name, panes in controls.items(): assert len(moved(explorer, turn, explorer, name, "ArrowLeft")) >= panes, (label, name)
+            for name, panes in controls.items():
+                assert len(moved(explorer, turn, explorer, name, "ArrowLeft")) >= panes, (label, name)
             assert unlike(screenshot_array(explorer), before)
             moved(explorer, drag, control(explorer, next(iter(controls))), 30)
         explorer = find(page, "generator")
@@ -154,8 +166,8 @@ def picture_file(size, kind="png", color=(200, 30, 30)):
     return out.getvalue()
 
 def test_stages(opened, lab):
-    "The whole chapter as a reader runs it"
-    with opened("nbs/14_explorer.ipynb") as page:
+    "The whole notebook as a reader runs it"
+    with opened("nbs/workshop/explorer.ipynb") as page:
         explorer = find(page, "stages")
         untouched = settled(explorer, pictures, quiet=1.5)
         final, intake = explorer.locator('[data-name="final"] img'), explorer.locator(".pmsgan-intake")
@@ -165,13 +177,17 @@ def test_stages(opened, lab):
         moved(explorer, turn, explorer, "face", "ArrowLeft")
         assert not unlike(screenshot_array(final), before) and len(untouched) == len(pictures(explorer))
         moved(explorer, drag, control(explorer, "face"), 40) # by mouse
-        explorer.locator(".jupyter-widget-Collapse-header, .lm-AccordionPanel-title").first.click() # the face's parameters
+        # the face's parameters
+        explorer.locator(".jupyter-widget-Collapse-header, .lm-AccordionPanel-title").first.click()
         assert "final" in moved(explorer, turn, explorer, "smile", times=5)
         zooms_in_step(explorer)
-        moved(explorer, choose, explorer, "difference", explorer.locator(".pmsgan-control-difference option:not(:checked)").first.text_content())
-        for data, name, word in ((b"hello", "notes.txt", "notes.txt"), (picture_file((1, 1)), "dot.png", "1×1"), (picture_file((64, 64))[:90], "cut.png", "cut.png")):
+        moved(explorer, choose, explorer, "difference",
+              explorer.locator(".pmsgan-control-difference option:not(:checked)").first.text_content())
+        for data, name, word in ((b"hello", "notes.txt", "notes.txt"), (picture_file((1, 1)), "dot.png", "1×1"),
+                                 (picture_file((64, 64))[:90], "cut.png", "cut.png")):
             assert word in refused(explorer, drop_file, intake, name, data, "image/png")
-        assert "target" not in moved(explorer, drop_file, intake, "portrait.png", (ROOT/"data"/"portrait.png").read_bytes(), "image/png")
+        assert "target" not in moved(explorer, drop_file, intake, "portrait.png",
+                                     (ROOT/"data"/"portrait.png").read_bytes(), "image/png")
         assert not explorer.locator('[data-name="target"]').count(), "a picture of one's own has no target"
         moved(explorer, drop_file, intake, "large.jpg", picture_file((6000, 4000), "jpeg"), "image/jpeg", seconds=30)
         assert "No face" in text_of(explorer)
@@ -208,7 +224,8 @@ explorer"""
 @pytest.fixture(scope="module")
 def three(opened, lab):
     "Three explorers in one notebook of a user's own"
-    make = ["from pmsgan.attention import AttentionExplorer\nfrom pmsgan.switchboard import Switchboard", "AttentionExplorer()", "Switchboard()", LIVE]
+    make = ["from pmsgan.attention import AttentionExplorer\nfrom pmsgan.switchboard import Switchboard",
+            "AttentionExplorer()", "Switchboard()", LIVE]
     with opened(write(lab.folder/"nbs", "three.ipynb", *make)) as page: yield page
 
 @pytest.fixture
@@ -234,7 +251,8 @@ def test_attention(explorers):
     assert text_of(explorer).startswith("Pixel (65, 89)")
     assert {"x", "y"} <= set(moved(explorer, turn, explorer, "face"))
     assert {"x", "y"} <= set(moved(explorer, drag, control(explorer, "face"), 30))
-    assert "notes.txt" in refused(explorer, drop_file, explorer.locator(".pmsgan-intake"), "notes.txt", b"hello", "text/plain")
+    assert "notes.txt" in refused(explorer, drop_file, explorer.locator(".pmsgan-intake"), "notes.txt", b"hello",
+                                  "text/plain")
 
 def test_switchboard(explorers):
     explorer = find(explorers, "switchboard")
@@ -253,12 +271,14 @@ def test_switchboard(explorers):
     moved(explorer, explorer.get_by_role("button", name="All on").click)
     assert control(explorer, "dff").is_checked() and explorer.locator(".pmsgan-control-second [disabled]").count()
     refused(explorer, drop_file, explorer.locator(".pmsgan-intake"), "notes.txt", b"hello", "text/plain")
-    moved(explorer, drop_file, explorer.locator(".pmsgan-intake"), "portrait.png", (ROOT/"data"/"portrait.png").read_bytes(), "image/png")
+    moved(explorer, drop_file, explorer.locator(".pmsgan-intake"), "portrait.png",
+          (ROOT/"data"/"portrait.png").read_bytes(), "image/png")
 
 def test_training(explorers):
     "Start, Stop and Resume, and looking back while it goes on"
     explorer = find(explorers, "training")
-    status, button = explorer.locator(".pmsgan-status"), lambda name: explorer.get_by_role("button", name=name, exact=True)
+    status = explorer.locator(".pmsgan-status")
+    button = lambda name: explorer.get_by_role("button", name=name, exact=True)
     says = lambda l: l.text_content()
     moved(explorer, button("Start").click, seconds=30)
     with changing(explorer, pictures): pass # by itself
@@ -279,6 +299,33 @@ def test_training(explorers):
     assert "training" in says(status) and says(status) != stopped
     with changing(status, says): button("Stop").click()
     until(lambda: "stopped after step" in says(status), what="stopped again")
+
+SHOWN = {"15_inside": ("stages", "switchboard", "attention", "attention"), "workshop/attention": ("attention",),
+         "workshop/switchboard": ("switchboard",), "workshop/page": ("stages",)}
+
+@pytest.mark.parametrize("path,labels", SHOWN.items(), ids=lambda v: v if isinstance(v, str) else "")
+def test_explorers_stay(opened, path, labels):
+    "After Run all, each explorer that a notebook shows is there, and answers"
+    with opened(f"nbs/{path}.ipynb", seconds=300) as page:
+        for i, label in enumerate(labels):
+            explorer = find(page, label, last=label in labels[:i])
+            assert moved(explorer, turn, explorer, "face", seconds=30)
+        if path == "workshop/page":
+            page.locator(".pmsgan-page").get_by_role("tab", name="Attention").click()
+            assert moved(find(page, "attention"), turn, find(page, "attention"), "channel")
+
+def test_training_explorers_stay(opened):
+    "After Run all, the recorded run can be looked through, and nobody has pressed Start yet"
+    with opened("nbs/workshop/live.ipynb", seconds=300) as page:
+        recorded = find(page, "training")
+        with changing(recorded, pictures): turn(recorded, "step", "ArrowLeft", 5)
+        live = find(page, "training", last=True)
+        status = live.locator(".pmsgan-status")
+        assert status.text_content() == "not started"
+        moved(live, live.get_by_role("button", name="Start", exact=True).click, seconds=30)
+        until(lambda: "training" in status.text_content(), what="training")
+        live.get_by_role("button", name="Stop", exact=True).click()
+        until(lambda: "stopped after step" in status.text_content(), what="stopped")
 
 def test_standalone_page(chromium, run, tmp_path):
     "`pmsgan explore` with all of its tabs"

@@ -11,8 +11,8 @@ from conftest import ROOT
 from pmsgan.attention import AttentionExplorer, Look
 from pmsgan.explorer import Scene, SceneControls, StageExplorer, load_lpips
 from pmsgan.faces import face
-from pmsgan.losses import LPIPS
 from pmsgan.switchboard import Switchboard
+from pmsgan.weights import LPIPS
 
 WEIGHTS = Path(os.environ.get("PMSGAN_WEIGHTS", ROOT.parent/"shared"/"weights"))
 CHECKPOINT = ROOT/"data"/"checkpoints"/"sketch.safetensors"
@@ -29,8 +29,10 @@ def seconds(f, n=7):
 
 def controls_of(explorer): return next(c for c in explorer.children if isinstance(c, SceneControls))
 
-@pytest.mark.parametrize("make,passes", [(StageExplorer, 1), (AttentionExplorer, 1), (lambda s: AttentionExplorer(s, Look("a pixel")), 3), (Switchboard, 2)],
-                         ids=["stages", "attention", "a pixel", "switchboard"])
+MAKERS = [(StageExplorer, 1), (AttentionExplorer, 1), (lambda s: AttentionExplorer(s, Look("a pixel")), 3),
+          (Switchboard, 2)]
+
+@pytest.mark.parametrize("make,passes", MAKERS, ids=["stages", "attention", "a pixel", "switchboard"])
 def test_update_costs_little_beside_its_parts(make, passes):
     "A new face at 128²: the face, the passes through the network (a backward pass counts as two), and at most a quarter on top"
     scene = Scene(CHECKPOINT)
@@ -41,11 +43,12 @@ def test_update_costs_little_beside_its_parts(make, passes):
     parts = seconds(lambda i: face(40+i, 128))+passes*network
     update = seconds(lambda i: setattr(seed, "value", 50+i))
     assert explorer.error is None
-    print(f"update / its parts: {update/parts:.2f}; update {1000*update:.0f} ms, one pass {1000*network:.0f} ms, {torch.get_num_threads()} threads")
+    print(f"update / its parts: {update/parts:.2f}; update {1000*update:.0f} ms, one pass {1000*network:.0f} ms, "
+          f"{torch.get_num_threads()} threads")
     assert update < 1.25*parts
 
 def test_lpips_with_real_weights(monkeypatch):
-    "Stages and switchboard say what chapter 09's LPIPS says"
+    "Stages and switchboard say what LPIPS itself says"
     if not any((WEIGHTS/f).is_file() for f in ("alexnet-owt-7be5be79.pth", "alexnet_features.pth")):
         pytest.skip("no ImageNet weights for alex here: PMSGAN_WEIGHTS may name a folder that has them")
     monkeypatch.setenv("PMSGAN_WEIGHTS", str(WEIGHTS))

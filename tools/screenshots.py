@@ -1,10 +1,13 @@
-"""Screenshots of the explorers for the README and the chapters (`make screenshots`): nbs/images/explorer_*.png.
+"""Screenshots of the explorers for the README (`make screenshots`): nbs/images/explorer_*.png.
 
 They are taken from the standalone page in a real browser, with the generator in the box; the run that the training explorer
 shows is made for the purpose, from procedural faces."""
 import os
+import sys
 import tempfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent/"tests")) # whose way of using a browser this is
 
 import browser
 from browser import settled
@@ -14,17 +17,21 @@ from test_browser import choose, find, moved, pictures, turn
 
 def save(explorer, name):
     "What is seen of an explorer, as a small PNG"
-    explorer.evaluate("""e => e.querySelectorAll(".pmsgan-hint").forEach(h => { h.hidden = h.textContent.startsWith("LPIPS") })""") # names folders of this machine
+    hide = "h => { h.hidden = h.textContent.startsWith('LPIPS') }" # it names folders of this machine
+    explorer.evaluate(f"e => e.querySelectorAll('.pmsgan-hint').forEach({hide})")
     settled(explorer, pictures, quiet=1)
-    image = Image.fromarray(browser.screenshot_array(explorer)).quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    image = Image.fromarray(browser.screenshot_array(explorer)).quantize(256, Image.Quantize.MEDIANCUT,
+                                                                         dither=Image.Dither.NONE)
     image.save(ROOT/"nbs"/"images"/f"explorer_{name}.png", optimize=True)
     print(name, image.size)
 
 def make_run(folder):
     "A short training run"
     for words in (["faces", "--n", 24, "--size", 64, "--seed", 300, "--out", folder/"pairs"],
-                  ["train", "--source", folder/"pairs"/"photo", "--target", folder/"pairs"/"drawing", "--out", folder/"run", "--size", 64, "--preset", "small",
-                   "--features", "random", "--layers", "relu1_1,relu2_1,relu3_1", "--steps", 400, "--samples-every", 40, "--ema", .99]):
+                  ["train", "--source", folder/"pairs"/"photo", "--target", folder/"pairs"/"drawing", "--out",
+                   folder/"run", "--size", 64, "--preset", "small",
+                   "--features", "random", "--layers", "relu1_1,relu2_1,relu3_1", "--steps", 400, "--samples-every",
+                   40, "--ema", .99]):
         done = pmsgan(*words)
         assert done.returncode == 0, done.stderr
 
@@ -51,7 +58,8 @@ def main():
         make_run(folder)
         os.chdir(folder) # so that paths on the page are short
         words = [PMSGAN, "explore", ROOT/"data"/"checkpoints"/"sketch.safetensors", "--run", "run"]
-        with browser.chromium(width=1060, height=1400) as context, browser.standalone(words, folder) as url, browser.watched(context, url) as page:
+        with (browser.chromium(width=1060, height=1400) as context, browser.standalone(words, folder) as url,
+              browser.watched(context, url) as page):
             page.get_by_role("tab").first.wait_for(timeout=90_000)
             for f in (stages, attention, switchboard, training):
                 page.get_by_role("tab", name=f.__name__.capitalize()).click()
