@@ -10,7 +10,7 @@ __all__ = ['BLUE', 'ORANGE', 'GREEN', 'GREY', 'font', 'sheet', 'show', 'canvas',
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
@@ -30,10 +30,10 @@ def font(
     return ImageFont.truetype(str(home/"mpl-data/fonts/ttf/DejaVuSans.ttf"), size)
 
 def sheet(
-    rows:list, # rows of pictures: H×W×3 or H×W uint8 arrays; None leaves a gap
-    labels:list, # column headings; empty for none
+    rows:Sequence, # rows of pictures: H×W×3 or H×W uint8 arrays; None leaves a gap
+    labels:Sequence=None, # column headings
     cell:int=128, # size of one picture on the sheet, pixels; smaller ones are enlarged without smoothing
-    row_labels:list=None # text left of each row
+    row_labels:Sequence=None # text left of each row
 ) -> Image.Image:
     "A labeled contact sheet on white, drawn with Pillow alone"
     pad, type_ = max(4, cell//24), font(max(11, cell//11))
@@ -58,7 +58,7 @@ def sheet(
 # %% ../nbs/workshop/tools.ipynb #c3af3326
 def show(
     images, # H×W×3 or H×W arrays
-    titles:list=None, # one title for each
+    titles:Sequence=None, # one title for each
     cols:int=None, # pictures in a row; all of them, up to six, unless given
     height:float=1.6 # of one picture, inches
 ) -> None:
@@ -135,7 +135,7 @@ def arrow(
 # %% ../nbs/workshop/tools.ipynb #75e1dcdf
 @contextmanager
 def atomic(
-    path:str|Path # the final name; missing folders are made
+    path:str|os.PathLike # the final name; missing folders are made
 ) -> Iterator[Path]:
     "Gives a temporary name in the same folder, renamed to `path` only when all went well; otherwise nothing is left"
     path = Path(path)
@@ -150,7 +150,7 @@ def atomic(
     finally: Path(tmp).unlink(missing_ok=True)
 
 def save_json(
-    path:str|Path,
+    path:str|os.PathLike,
     obj, # anything that JSON can hold
     indent:int=1
 ) -> None:
@@ -159,7 +159,7 @@ def save_json(
 
 # %% ../nbs/workshop/tools.ipynb #70012000
 def read_json(
-    path:str|Path # a file that may be absent or damaged
+    path:str|os.PathLike # a file that may be absent or damaged
 ) -> tuple[dict, str]: # what it holds, and "" or what is wrong with it
     "A JSON object; an empty one where there is no file, or, with a remark, where it cannot be read"
     path = Path(path)
@@ -169,7 +169,7 @@ def read_json(
     return (found, "") if isinstance(found, dict) else ({}, f"{path.name} is damaged.")
 
 def save_picture(
-    path:str|Path, # ends in .png, .jpg or another of Pillow's kinds
+    path:str|os.PathLike, # ends in .png, .jpg or another of Pillow's kinds
     pixels, # H×W×3 or H×W uint8, or a PIL image
     **options # Pillow's, such as `quality`
 ) -> None:
