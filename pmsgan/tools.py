@@ -68,7 +68,7 @@ def show(
     cols = cols or min(len(images), 6)
     rows = -(-len(images)//cols)
     h, w = images[0].shape[:2]
-    size = cols*height*w/h, rows*(height+(.22 if titles else 0))
+    size = cols*height*w/h, rows*(height+(.3 if titles else 0))
     fig, axes = plt.subplots(rows, cols, figsize=size, dpi=80, squeeze=False)
     for i, ax in enumerate(axes.flat):
         ax.axis("off")
@@ -76,7 +76,7 @@ def show(
         a = images[i]
         gray = dict(cmap="gray", **(dict(vmin=0, vmax=255) if a.dtype == np.uint8 else {})) if a.ndim == 2 else {}
         ax.imshow(a if a.ndim == 2 or a.dtype == np.uint8 else np.clip(a, 0, 1), **gray)
-        if titles: ax.set_title(str(titles[i]), fontsize=8)
+        if titles: ax.set_title(str(titles[i]), fontsize=10)
     fig.tight_layout(pad=.2)
     plt.show()
     plt.close(fig)
