@@ -6,31 +6,31 @@
 __all__ = ['main']
 
 # %% ../nbs/workshop/commands.ipynb #0cd3c140
-import argparse, atexit, hashlib, json, os, signal, sys, time
+import argparse, atexit, copy, hashlib, json, os, signal, sys, time
 from functools import partial
 from pathlib import Path
 
 from pmsgan import __version__
 
 # %% ../nbs/workshop/commands.ipynb #81602f80
-def count(text:str) -> int:
-    "An argument that counts something: a whole number of at least 1"
-    n = int(text)
-    if n < 1: raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
-    return n
+def whole_number(
+    text:str, # as typed
+    least:int=1, # the smallest that is allowed
+    multiple:int=1, # what has to divide it
+    other:str="" # what the message adds
+) -> int:
+    "An argument that is a whole number; its error says which ones are allowed"
+    n = int(text) if text.isdecimal() else -1
+    if n >= least and n % multiple == 0: return n
+    kind = "a whole number" if multiple == 1 else f"a multiple of {multiple}"
+    raise argparse.ArgumentTypeError(f"{text}: must be at least {least}, {kind}{other}")
 
-def side(text:str) -> int:
-    "The side of a training picture in pixels: a multiple of 4, at least 32"
-    n = int(text)
-    if n % 4 or n < 32: raise argparse.ArgumentTypeError(f"{text}: must be a multiple of 4, at least 32")
-    return n
+count = partial(whole_number, least=1)
+side = partial(whole_number, least=32, multiple=4) # of a training picture, pixels
 
 def side_or_native(text:str) -> "int|str":
     "`translate --size`: a side of at least 4 pixels, or 'native' for each picture's own size"
-    if text == "native": return text
-    n = int(text)
-    if n < 4: raise argparse.ArgumentTypeError(f"{text}: must be at least 4, or 'native'")
-    return n
+    return text if text == "native" else whole_number(text, 4, other=", or 'native'")
 
 def side_or_size(text:str) -> tuple:
     "`evaluate --resize`: a side, or WIDTHxHEIGHT, in pixels"
@@ -103,28 +103,42 @@ def duration(seconds:float) -> str:
     m, s = divmod(round(seconds), 60)
     return f"{m} min {s} s" if m else f"{s} s"
 
+# %% ../nbs/workshop/commands.ipynb #22891d0e
+COMMANDS:dict = {} # name -> what runs it, what the list of commands says of it, its arguments
+
+def command(
+    words:str, # for the list of commands
+    *arguments # made by `option` or `run_option`
+):
+    "Enters a function `run_NAME(args)` in `COMMANDS`; its docstring is the description in its help"
+    def enter(run):
+        COMMANDS[run.__name__.removeprefix("run_")] = run, words, arguments
+        return run
+    return enter
+
+def option(*names:str, **how) -> tuple: # for `ArgumentParser.add_argument`
+    "One argument; its help ends with the default"
+    if "default" in how: how["help"] += " (default: %(default)s)"
+    return names, how
+
+DEVICE = option("--device", default="auto", help="cpu, cuda, cuda:1, mps, …")
+
 # %% ../nbs/workshop/commands.ipynb #39298710
+@command("make aligned pairs of procedural faces",
+         option("--n", type=count, default=64, help="how many pairs"),
+         option("--size", type=side, default=256, help="side in pixels"),
+         option("--style", choices=STYLES, default="sketch", help="of the drawings"),
+         option("--seed", type=int, default=0, help="another seed, other faces"),
+         option("--workers", type=count, default=1, help="processes that draw"),
+         option("--out", type=Path, required=True, help="folder for the pairs"))
 def run_faces(args):
-    "`pmsgan faces`: procedural pairs into OUT/photo and OUT/drawing"
+    "Makes aligned pairs of procedural faces: OUT/photo/NNNN.png and OUT/drawing/NNNN.png."
     from pmsgan.faces import make_pairs
     out = check_out(args.out)
     make_pairs(args.n, args.size, args.style, args.seed, out, workers=args.workers)
     say(f"{args.n} pairs of {args.size}×{args.size} pixels, style {args.style}, are in {out/'photo'} and "
         f"{out/'drawing'}.")
     say(f"Next: pmsgan train --source {out/'photo'} --target {out/'drawing'} --size {args.size} --out RUN")
-
-def add_faces(sub, **common):
-    "Arguments of `pmsgan faces`"
-    p = sub.add_parser("faces", help="make aligned pairs of procedural faces", **common,
-                       description="Makes aligned pairs of procedural faces: OUT/photo/NNNN.png and "
-                                   "OUT/drawing/NNNN.png.")
-    p.add_argument("--n", type=count, default=64, help="how many pairs (default: %(default)s)")
-    p.add_argument("--size", type=side, default=256, help="side in pixels (default: %(default)s)")
-    p.add_argument("--style", choices=STYLES, default="sketch", help="of the drawings (default: %(default)s)")
-    p.add_argument("--seed", type=int, default=0, help="another seed, other faces (default: %(default)s)")
-    p.add_argument("--workers", type=count, default=1, help="processes that draw (default: %(default)s)")
-    p.add_argument("--out", type=Path, required=True, help="folder for the pairs")
-    p.set_defaults(run=run_faces)
 
 # %% ../nbs/workshop/commands.ipynb #4d6bef80
 RUN_OPTIONS = dict(
@@ -155,32 +169,11 @@ RUN_OPTIONS = dict(
     seed=(int, 0, "the same seed, the same run"))
 
 # %% ../nbs/workshop/commands.ipynb #1b530b62
-def add_run_option(p, name:str, **more):
+def run_option(name:str, **more) -> tuple:
     "One of `RUN_OPTIONS` as an argument"
     kind, default, words = RUN_OPTIONS[name]
     how = dict(choices=kind) if isinstance(kind, tuple) else dict(type=kind)
-    p.add_argument("--"+name.replace("_", "-"), **how, **more, help=f"{words} (default: {default})")
-
-def add_train(sub, **common):
-    "Arguments of `pmsgan train`"
-    p = sub.add_parser("train", help="train a generator on a folder of pairs", **common,
-                       description="Trains PMSGAN on pairs: two folders whose pictures have equal names before the "
-                                   "extension. With --resume, the run's own options are used and need not be typed "
-                                   "again.")
-    p.add_argument("--source", type=Path, help="folder of source pictures")
-    p.add_argument("--target", type=Path, help="folder of target pictures, same names")
-    p.add_argument("--out", type=Path, required=True, help="folder of the run")
-    p.add_argument("--resume", action="store_true", help="continue the run in --out")
-    for name in RUN_OPTIONS: add_run_option(p, name)
-    p.add_argument("--download-weights", action="store_true",
-                   help="fetch VGG-19's ImageNet weights when none are found")
-    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, … (default: %(default)s)")
-    p.add_argument("--workers", type=int, default=0, help="processes that load pictures (default: %(default)s)")
-    p.add_argument("--checkpoint-every", type=count, default=500,
-                   help="steps between checkpoints (default: %(default)s)")
-    p.add_argument("--samples-every", type=count, default=200,
-                   help="steps between sample sheets (default: %(default)s)")
-    p.set_defaults(run=run_train)
+    return ("--"+name.replace("_", "-"),), dict(how, **more, help=f"{words} (default: {default})")
 
 def run_options(
     typed:dict, # what stands on the command line
@@ -243,10 +236,6 @@ def prepared(
         if keep: pairs[i]
         elif len({glance(p) for p in pairs.pairs[i][1:]}) > 1: pairs[i] # says what is wrong
     return pairs
-
-def names_digest(pairs) -> str:
-    "A short hash of the names of all pairs of a `PairDataset`"
-    return hashlib.sha256("\n".join(p[0] for p in pairs.pairs).encode()).hexdigest()[:12]
 
 def spread(pairs, n:int) -> list:
     "`n` pairs, evenly spaced over the set"
@@ -355,7 +344,8 @@ def plan_train(args):
     features = build_features(o["features"], tuple(o["layers"].split(",")), args.download_weights)
     run = dict(options=o, source=str(source.resolve()), target=str(target.resolve()) if target else "",
                pairs=len(pairs),
-               names=names_digest(pairs), layers=list(features.layers), version=__version__)
+               names=hashlib.sha256("\n".join(p[0] for p in pairs.pairs).encode()).hexdigest()[:12],
+               layers=list(features.layers), version=__version__)
     for k, what in (("names", "names of the pairs"), ("layers", "layers that the feature weights have")):
         if recorded and recorded[k] != run[k]:
             raise ValueError(f"--resume: the {what} are no longer those of the run in {args.out}; "
@@ -364,31 +354,40 @@ def plan_train(args):
 
 # %% ../nbs/workshop/commands.ipynb #8ac8b029
 def build_trainer(args, run, pairs, features, model, train):
-    "A trainer with its callbacks, at the step where the run stands; also the checkpoint and the Ctrl-C callback"
+    "A trainer with its callbacks, at the step where the run stands; also the checkpoint"
     from pmsgan.runs import load_state
     from pmsgan.training import Checkpoint, History, Samples, Trainer
     o = run["options"]
     extra = dict(fit=o["fit"], preset=o["preset"], ablation=o["ablation"],
                  source=Path(run["source"]).name, target=Path(run["target"]).name, version=__version__)
     checkpoint = Checkpoint(args.out, args.checkpoint_every, extra)
-    stop = StopOnSignal(checkpoint)
     calls = [progress(), History(10 if train.steps >= 100 else 1, args.out/"losses.jsonl"), checkpoint,
              Samples(args.out/"samples", spread(pairs, 4), args.samples_every)]
     trainer = Trainer(pairs, features, model, train, args.device, calls)
     if trainer.world == 1:
         # several processes cannot agree on a step to stop at: they keep the last checkpoint
-        trainer.callbacks.append(stop)
+        trainer.callbacks.append(StopOnSignal(checkpoint))
     if args.resume and checkpoint.path.is_file(): load_state(trainer, checkpoint.path)
-    return trainer, checkpoint, stop
+    return trainer, checkpoint
 
 # %% ../nbs/workshop/commands.ipynb #5bcae097
+@command("train a generator on a folder of pairs",
+         option("--source", type=Path, help="folder of source pictures"),
+         option("--target", type=Path, help="folder of target pictures, same names"),
+         option("--out", type=Path, required=True, help="folder of the run"),
+         option("--resume", action="store_true", help="continue the run in --out"), *map(run_option, RUN_OPTIONS),
+         option("--download-weights", action="store_true", help="fetch VGG-19's ImageNet weights when none are found"),
+         DEVICE, option("--workers", type=int, default=0, help="processes that load pictures"),
+         option("--checkpoint-every", type=count, default=500, help="steps between checkpoints"),
+         option("--samples-every", type=count, default=200, help="steps between sample sheets"))
 def run_train(args):
-    "`pmsgan train`: see `add_train`"
+    """Trains PMSGAN on pairs: two folders whose pictures have equal names before the extension. With --resume, the
+    run's own options are used and need not be typed again."""
     from pmsgan.tools import save_json
     started = time.perf_counter()
     args.device = join_processes(args.device)
     run, pairs, features, model, train = plan_train(args)
-    trainer, checkpoint, stop = build_trainer(args, run, pairs, features, model, train)
+    trainer, checkpoint = build_trainer(args, run, pairs, features, model, train)
     if trainer.step > train.steps:
         raise ValueError(f"{args.out}: has {trainer.step} steps already; --steps {train.steps} would take some away")
     if trainer.rank == 0: save_json(args.out/"run.json", run)
@@ -399,7 +398,7 @@ def run_train(args):
     say(f"{len(pairs)} pairs at {train.size}×{train.size}, preset {run['options']['preset']}, steps {trainer.step} "
         f"to {train.steps} on {trainer.device}")
     trainer.fit()
-    if stop.stopped and trainer.step < train.steps:
+    if trainer.step < train.steps:
         raise KeyboardInterrupt(f"stopped after step {trainer.step} of {train.steps}, which is kept in "
                                 f"{checkpoint.path}; to continue, type: {again}")
     say(f"Done in {duration(time.perf_counter()-started)}. {args.out} holds generator.safetensors (to use; "
@@ -440,25 +439,39 @@ def read_all(
         except (ValueError, OSError) as e: bad.append(one_line(e))
     return good, bad
 
-def reader(
+def read_pixels(
+    path,
     size, # side in pixels, or "native"
     fit:str # see `fit_image`
-): # path -> array H×W×3 of uint8
-    "What reads a picture and brings it to the network's size"
+): # array H×W×3 of uint8
+    "Reads a picture and brings it to the network's size; ValueError for one smaller than 4×4"
     import numpy as np
     from pmsgan.images import read_image
     from pmsgan.pyramid import fit_image
-    def read(path):
-        im = read_image(path)
-        if min(im.size) < 4:
-            raise ValueError(f"{path}: {im.width}×{im.height} pixels are too few to be halved twice; "
-                             "use pictures of at least 4×4")
-        return np.asarray(im if size == "native" else fit_image(im, size, fit)) # H×W×3
-    return read
+    im = read_image(path)
+    if min(im.size) < 4:
+        raise ValueError(f"{path}: {im.width}×{im.height} pixels are too few to be halved twice; "
+                         "use pictures of at least 4×4")
+    return np.asarray(im if size == "native" else fit_image(im, size, fit)) # H×W×3
+
+# %% ../nbs/workshop/commands.ipynb #885e3fbd
+TRANSLATE = (
+    option("checkpoint", type=Path, help="generator.safetensors, or the folder of a run"),
+    option("images", type=Path, metavar="image_or_dir", help="a picture, or a folder of pictures"),
+    option("--out", type=Path, required=True, help="folder for the results"),
+    option("--stages", action="store_true", help="also write NAME_stage2.png and NAME_stage3.png"),
+    option("--size", type=side_or_native,
+           help="side in pixels, or native to keep each picture's own size (default: the size of training)"),
+    option("--fit", choices=FITS, help="how a picture becomes square (default: as in training)"),
+    option("--skip-bad", action="store_true",
+           help="leave out pictures that cannot be read (the exit status is still 1)"), DEVICE)
 
 # %% ../nbs/workshop/commands.ipynb #118d4d0c
+@command("translate a picture, or a folder of pictures", *TRANSLATE)
 def run_translate(args):
-    "`pmsgan translate`: see `add_translate`"
+    """Translates pictures with a trained generator: one PNG for each, with the same name before the extension. Every
+    picture is checked before the first is translated. Earlier results of the same name are replaced; an input never
+    is."""
     from pmsgan.images import list_images
     from pmsgan.pyramid import to_image, to_tensor
     from pmsgan.runs import load_generator
@@ -470,7 +483,8 @@ def run_translate(args):
         raise ValueError(f"{args.checkpoint}: has one stage only (ablation a); leave out --stages")
     plan = plan_outputs(paths, out, args.stages)
     trained = info["record"].get("train", {}).get("size")
-    read = reader(args.size or trained or "native", args.fit or info["record"].get("fit", "resize"))
+    read = partial(read_pixels, size=args.size or trained or "native",
+                   fit=args.fit or info["record"].get("fit", "resize"))
     images, bad = read_all(paths, read)
     if bad and not (args.skip_bad and images):
         raise ValueError(f"{few(bad, sep='; ')}; nothing was written"
@@ -489,24 +503,21 @@ def run_translate(args):
     beside = ", with stages 2 and 3 beside" if args.stages else ""
     say(f"{have(done)}{beside}.")
 
-# %% ../nbs/workshop/commands.ipynb #885e3fbd
-def add_translate(sub, **common):
-    "Arguments of `pmsgan translate`"
-    p = sub.add_parser("translate", help="translate a picture, or a folder of pictures", **common,
-                       description="Translates pictures with a trained generator: one PNG for each, with the same "
-                                   "name before the extension. Every picture is checked before the first is "
-                                   "translated. Earlier results of the same name are replaced; an input never is.")
-    p.add_argument("checkpoint", type=Path, help="generator.safetensors, or the folder of a run")
-    p.add_argument("images", type=Path, metavar="image_or_dir", help="a picture, or a folder of pictures")
-    p.add_argument("--out", type=Path, required=True, help="folder for the results")
-    p.add_argument("--stages", action="store_true", help="also write NAME_stage2.png and NAME_stage3.png")
-    p.add_argument("--size", type=side_or_native,
-                   help="side in pixels, or native to keep each picture's own size (default: the size of training)")
-    p.add_argument("--fit", choices=FITS, help="how a picture becomes square (default: as in training)")
-    p.add_argument("--skip-bad", action="store_true",
-                   help="leave out pictures that cannot be read (the exit status is still 1)")
-    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, … (default: %(default)s)")
-    p.set_defaults(run=run_translate)
+# %% ../nbs/workshop/commands.ipynb #191dcefe
+EVALUATE = (
+    option("--fake", type=Path, required=True, help="folder of results"),
+    option("--real", type=Path, required=True, help="folder of ground truth, same names"),
+    option("--metrics", type=metric_names, default=",".join(PAPER_METRICS),
+           help=f"some of {', '.join(METRICS)}, with commas between"),
+    option("--resize", type=side_or_size, metavar="SIZE",
+           help="bring all pictures to this size first, bicubic: a side or WIDTHxHEIGHT (default: as they are)"),
+    option("--skip-bad", action="store_true",
+           help="leave out pairs with a picture that cannot be read (the exit status is still 1)"),
+    option("--json", type=Path, metavar="FILE", help="write everything, with the values of each picture"),
+    option("--sheet", type=Path, metavar="FILE",
+           help="draw the best and the worst pairs by the first metric, a PNG or JPEG"),
+    option("--download-weights", action="store_true", help="fetch the weights that are missing"),
+    option("--seed", type=int, default=0, help="of the bootstrap and of KID's subsets"), DEVICE)
 
 # %% ../nbs/workshop/commands.ipynb #f5097f4b
 def check_file(
@@ -521,8 +532,10 @@ def check_file(
     if path.is_dir(): raise IsADirectoryError(f"{option} {path}: is a folder; give a file's name")
     check_out(path.parent)
 
+@command("score a folder of results against a folder of ground truth", *EVALUATE)
 def run_evaluate(args):
-    "`pmsgan evaluate`: see `add_evaluate`"
+    """Scores a folder of results against a folder of ground truth: pictures of equal names before the extension are a
+    pair, and must have one size. Weights, pairs and pictures are checked before any long work."""
     check_file(args.json, "--json", (".json",))
     check_file(args.sheet, "--sheet", (".png", ".jpg", ".jpeg"))
     if args.sheet and not set(args.metrics) - {"fid", "kid"}:
@@ -544,33 +557,23 @@ def run_evaluate(args):
         say(f"{args.sheet}: the best and the worst pairs")
     if scores.skipped: raise ValueError(f"{scores.n} pairs were scored; skipped: {few(scores.skipped, sep='; ')}")
 
-# %% ../nbs/workshop/commands.ipynb #191dcefe
-def add_evaluate(sub, **common):
-    "Arguments of `pmsgan evaluate`"
-    p = sub.add_parser("evaluate", help="score a folder of results against a folder of ground truth", **common,
-                       description="Scores a folder of results against a folder of ground truth: pictures of equal "
-                                   "names before the extension are a pair, and must have one size. Weights, pairs "
-                                   "and pictures are checked before any long work.")
-    p.add_argument("--fake", type=Path, required=True, help="folder of results")
-    p.add_argument("--real", type=Path, required=True, help="folder of ground truth, same names")
-    p.add_argument("--metrics", type=metric_names, default=PAPER_METRICS,
-                   help=f"some of {', '.join(METRICS)}, with commas between (default: {','.join(PAPER_METRICS)})")
-    p.add_argument("--resize", type=side_or_size, metavar="SIZE",
-                   help="bring all pictures to this size first, bicubic: a side or WIDTHxHEIGHT (default: as they "
-                        "are)")
-    p.add_argument("--skip-bad", action="store_true",
-                   help="leave out pairs with a picture that cannot be read (the exit status is still 1)")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write everything, with the values of each picture")
-    p.add_argument("--sheet", type=Path, metavar="FILE",
-                   help="draw the best and the worst pairs by the first metric, a PNG or JPEG")
-    p.add_argument("--download-weights", action="store_true", help="fetch the weights that are missing")
-    p.add_argument("--seed", type=int, default=0, help="of the bootstrap and of KID's subsets (default: %(default)s)")
-    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, … (default: %(default)s)")
-    p.set_defaults(run=run_evaluate)
-
 # %% ../nbs/workshop/commands.ipynb #7b6e1076
+@command("count a database against Table I, and lay it out for training",
+         option("name", choices=DATABASES, help="which database"), option("root", type=Path, help="its folder"),
+         option("--deep", action="store_true", help="open every picture, to find bad ones and pairs of two sizes"),
+         option("--order", choices=ORDERS, help="which half of a side-by-side picture is the photo (default: as the "
+                                                "archive is known to be)"),
+         option("--photo", metavar="FOLDER", help="folder of photos below the root, when several could be meant; "
+                                                  "{part} is train and test"),
+         option("--sketch", metavar="FOLDER", help="folder of sketches, likewise"),
+         option("--partition", help="folders, published, seeded, or a file that lists the training names (default: "
+                                    "what the data say)"),
+         option("--seed", type=int, help="of a seeded partition, which is ours and not the paper's"),
+         option("--arrange", type=Path, metavar="OUT", help="lay the pairs out as OUT/{train,test}/{photo,sketch}"),
+         option("--skip-missing", action="store_true", help="arrange what is there, without the rest"))
 def run_database(args):
-    "`pmsgan database`: see `add_database`"
+    """Finds the pairs of one of the paper's databases in the layout of its owners, counts them against Table I and
+    lists what is missing. It changes nothing there."""
     from pmsgan.databases import arrange, check
     options = {k: v for k in ("order", "photo", "sketch", "partition", "seed") if (v := getattr(args, k)) is not None}
     report = check(args.name, args.root, deep=args.deep, **options)
@@ -581,30 +584,20 @@ def run_database(args):
             f"test/photo and test/sketch.")
     if not report.ok: raise ValueError(f"{args.root}: not all of Table I is there, see above")
 
-def add_database(sub, **common):
-    "Arguments of `pmsgan database`"
-    p = sub.add_parser("database", help="count a database against Table I, and lay it out for training", **common,
-                       description="Finds the pairs of one of the paper's databases in the layout of its owners, "
-                                   "counts them against Table I and lists what is missing. It changes nothing there.")
-    p.add_argument("name", choices=DATABASES, help="which database")
-    p.add_argument("root", type=Path, help="its folder")
-    p.add_argument("--deep", action="store_true", help="open every picture, to find bad ones and pairs of two sizes")
-    p.add_argument("--order", choices=ORDERS,
-                   help="which half of a side-by-side picture is the photo (default: as the archive is known to be)")
-    p.add_argument("--photo", metavar="FOLDER",
-                   help="folder of photos below the root, when several could be meant; {part} is train and test")
-    p.add_argument("--sketch", metavar="FOLDER", help="folder of sketches, likewise")
-    p.add_argument("--partition",
-                   help="folders, published, seeded, or a file that lists the training names (default: what the data "
-                        "say)")
-    p.add_argument("--seed", type=int, help="of a seeded partition, which is ours and not the paper's")
-    p.add_argument("--arrange", type=Path, metavar="OUT", help="lay the pairs out as OUT/{train,test}/{photo,sketch}")
-    p.add_argument("--skip-missing", action="store_true", help="arrange what is there, without the rest")
-    p.set_defaults(run=run_database)
-
 # %% ../nbs/workshop/commands.ipynb #a422a1e9
+@command("bring faces to one size, with the eyes at fixed positions",
+         option("images", type=Path, help="a picture, a folder, or a folder of folders"),
+         option("--out", type=Path, required=True, help="folder for the results"),
+         option("--template", choices=TEMPLATES, default=TEMPLATES[0], help="size and eye positions"),
+         option("--landmarks", type=Path,
+                help="CSV of name,left_x,left_y,right_x,right_y, or a folder of landmark files (default: look for the "
+                     "eyes, which needs pip install -e \".[align]\")"),
+         option("--fill", choices=FILLS, default=FILLS[0], help="what lies outside a picture"),
+         option("--skip-bad", action="store_true",
+                help="leave out pictures in which no eyes are found (the exit status is still 1)"))
 def run_align(args):
-    "`pmsgan align`: see `add_align`"
+    """Brings pictures of faces to one size with the eyes at fixed positions. A folder that holds two folders of equal
+    names, photo and sketch, is aligned as pairs. Every picture is checked before the first is written."""
     from pmsgan import alignment
     from pmsgan.tools import few
     t, out = alignment.TEMPLATES[args.template], check_out(args.out)
@@ -613,24 +606,19 @@ def run_align(args):
     say(f"{out}: aligned, {t.width}×{t.height}, the eyes at {t.left_eye} and {t.right_eye}; the CSV lists the eyes "
         f"used.")
 
-def add_align(sub, **common):
-    "Arguments of `pmsgan align`"
-    p = sub.add_parser("align", help="bring faces to one size, with the eyes at fixed positions", **common,
-                       description="Brings pictures of faces to one size with the eyes at fixed positions. A folder "
-                                   "that holds two folders of equal names, photo and sketch, is aligned as pairs. "
-                                   "Every picture is checked before the first is written.")
-    p.add_argument("images", type=Path, help="a picture, a folder, or a folder of folders")
-    p.add_argument("--out", type=Path, required=True, help="folder for the results")
-    p.add_argument("--template", choices=TEMPLATES, default=TEMPLATES[0],
-                   help="size and eye positions (default: %(default)s)")
-    p.add_argument("--landmarks", type=Path,
-                   help="CSV of name,left_x,left_y,right_x,right_y, or a folder of landmark files (default: look for "
-                        "the eyes, which needs pip install -e \".[align]\")")
-    p.add_argument("--fill", choices=FILLS, default=FILLS[0],
-                   help="what lies outside a picture (default: %(default)s)")
-    p.add_argument("--skip-bad", action="store_true",
-                   help="leave out pictures in which no eyes are found (the exit status is still 1)")
-    p.set_defaults(run=run_align)
+# %% ../nbs/workshop/commands.ipynb #a9266e6a
+COMPARE = (
+    option("--source", type=Path, required=True, help="folder of source pictures to learn from"),
+    option("--target", type=Path, required=True, help="folder of target pictures, same names"),
+    option("--test-source", type=Path, required=True, help="folder of source pictures to be judged by"),
+    option("--test-target", type=Path, required=True, help="folder of target pictures, same names"),
+    option("--out", type=Path, required=True, help="folder of the comparison"),
+    option("--methods", type=method_names, default="e,pix2pix",
+           help=f"some of {', '.join(METHODS)}, with commas between"),
+    option("--seeds", type=seeds, default="0,1,2", help="with commas between"),
+    option("--metrics", type=metric_names, default="lpips-alex,fsim", help="see evaluate"),
+    *(run_option(k, default=RUN_OPTIONS[k][1]) for k in ("size", "fit", "steps", "preset", "features", "layers")),
+    DEVICE)
 
 # %% ../nbs/workshop/commands.ipynb #10f8e9a5
 def method_of(
@@ -643,8 +631,10 @@ def method_of(
     others = dict(pix2pix=comparison.Pix2Pix, unet=comparison.UNetSameLosses, cyclegan=comparison.CycleGAN)
     return others[name] if name in others else ablation(name, preset)
 
+@command("train several methods on the same pairs, with several seeds, and score them", *COMPARE)
 def run_compare(args):
-    "`pmsgan compare`: see `add_compare`"
+    """Trains every method with every seed on the same pairs in the same order, translates the test pictures and
+    scores them. Finished trials in OUT are kept: after a stop, type the same again."""
     from pmsgan.ablation import ROWS
     from pmsgan.evaluation import get_weights
     from pmsgan.experiments import compare
@@ -668,29 +658,6 @@ def run_compare(args):
         ratio, low, high = ratio_interval(*(values_of(rows, name, args.metrics[0]) for name in (first, m)))
         interval = f" (95 % over seeds: {low:.3f} to {high:.3f})" if low == low else ""
         say(f"{args.metrics[0]}: {first} / {m} = {ratio:.3f}{interval}")
-
-# %% ../nbs/workshop/commands.ipynb #a9266e6a
-def add_compare(sub, **common):
-    "Arguments of `pmsgan compare`"
-    p = sub.add_parser("compare", help="train several methods on the same pairs, with several seeds, and score them",
-                       **common,
-                       description="Trains every method with every seed on the same pairs in the same order, "
-                                   "translates the test pictures and scores them. Finished trials in OUT are kept: "
-                                   "after a stop, type the same again.")
-    for part, words in (("source", "source pictures to learn from"), ("target", "target pictures, same names"),
-                        ("test-source", "source pictures to be judged by"),
-                        ("test-target", "target pictures, same names")):
-        p.add_argument("--"+part, type=Path, required=True, help=f"folder of {words}")
-    p.add_argument("--out", type=Path, required=True, help="folder of the comparison")
-    p.add_argument("--methods", type=method_names, default=("e", "pix2pix"),
-                   help=f"some of {', '.join(METHODS)}, with commas between (default: e,pix2pix)")
-    p.add_argument("--seeds", type=seeds, default=(0, 1, 2), help="with commas between (default: 0,1,2)")
-    p.add_argument("--metrics", type=metric_names, default=("lpips-alex", "fsim"),
-                   help="see evaluate (default: lpips-alex,fsim)")
-    for name in ("size", "fit", "steps", "preset", "features", "layers"):
-        add_run_option(p, name, default=RUN_OPTIONS[name][1])
-    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, … (default: %(default)s)")
-    p.set_defaults(run=run_compare)
 
 # %% ../nbs/workshop/commands.ipynb #eafbb306
 HELD_OUT = 8 # the last pairs are never trained on
@@ -727,10 +694,24 @@ def measure(
         with torch.no_grad(): scores["lpips_alex"] = round(lpips(a, b).mean().item(), 4)
     return scores
 
+# %% ../nbs/workshop/commands.ipynb #74b614b8
+DEMO = (
+    option("--out", type=Path, default=Path("runs/demo"), help="folder for the results"),
+    option("--data", type=Path, default=Path("data/faces"), help="folder with photo/ and sketch/"),
+    option("--size", type=side, default=64, help="side in pixels"),
+    option("--steps", type=count, default=900, help="updates of the generator"),
+    option("--features", default="auto",
+           help="VGG-19 for equation (2): auto (ImageNet weights when found, else seeded random ones), random, or a "
+                "file"),
+    option("--seed", type=int, default=0, help="the same seed, the same run"), DEVICE)
+
 # %% ../nbs/workshop/commands.ipynb #2c491329
+@command("the whole path in a few minutes, on the embedded faces", *DEMO)
 def run_demo(args):
-    "`pmsgan demo`: see `add_demo`"
-    from pmsgan.generator import Generator, GeneratorConfig
+    """Trains a small generator on the embedded procedural faces, translates faces that it has not seen and a real
+    photograph, and writes sheet.png, metrics.json and the generator into OUT. Files of an earlier demo there are
+    replaced."""
+    from pmsgan.generator import GeneratorConfig
     from pmsgan.training import Checkpoint, History, TrainConfig, Trainer, final_generator
     started, out = time.perf_counter(), check_out(args.out)
     train_pairs, test_pairs = demo_pairs(args.data, args.size)
@@ -743,8 +724,7 @@ def run_demo(args):
     history = History(10 if args.steps >= 100 else 1, out/"losses.jsonl")
     calls = [progress(), history, checkpoint, StopOnSignal(checkpoint)]
     trainer = Trainer(train_pairs, features, GeneratorConfig.preset("small"), config, args.device, calls)
-    untrained = Generator(trainer.generator.config).to(trainer.device)
-    untrained.load_state_dict(trainer.generator.state_dict())
+    untrained = copy.deepcopy(trainer.generator)
     say(f"Training PMSGAN (preset small) on {len(train_pairs)} pairs of {args.data} at {args.size}×{args.size}: "
         f"{args.steps} steps on {trainer.device}; {HELD_OUT} pairs are held out.")
     trainer.fit()
@@ -784,58 +764,31 @@ def finish_demo(out, about, report):
     also = ", LPIPS(alex)" if "lpips_alex" in report["trained"] else ""
     say(f"\n{HELD_OUT} faces that the network has not seen: mean absolute error{also} (smaller is better)")
     for name, m in report.items(): say(f"    {name:15}", "  ".join(f"{v:.4f}" for v in m.values()))
-    say(f"\nDone in {duration(about['seconds'])}.")
-    say(f"    {out/'sheet.png'}: look at this first")
-    say(f"    {out/'metrics.json'}: the numbers above, and how they were made")
-    say(f"    {out/'generator.safetensors'}: the generator")
-    say(f"Next: .venv/bin/pmsgan translate {out} PICTURES --out DIR    your own photographs")
-    say("      make lab                                              how all this was built, chapter by chapter")
-
-# %% ../nbs/workshop/commands.ipynb #74b614b8
-def add_demo(sub, **common):
-    "Arguments of `pmsgan demo`"
-    p = sub.add_parser("demo", help="the whole path in a few minutes, on the embedded faces", **common,
-                       description="Trains a small generator on the embedded procedural faces, translates faces that "
-                                   "it has not seen and a real photograph, and writes sheet.png, metrics.json and "
-                                   "the generator into OUT. Files of an earlier demo there are replaced.")
-    p.add_argument("--out", type=Path, default=Path("runs/demo"),
-                   help="folder for the results (default: %(default)s)")
-    p.add_argument("--data", type=Path, default=Path("data/faces"),
-                   help="folder with photo/ and sketch/ (default: %(default)s)")
-    p.add_argument("--size", type=side, default=64, help="side in pixels (default: %(default)s)")
-    p.add_argument("--steps", type=count, default=900, help="updates of the generator (default: %(default)s)")
-    p.add_argument("--features", default="auto", help="VGG-19 for equation (2): auto (ImageNet weights when found, "
-                                                      "else seeded random ones), random, or a file (default: "
-                                                      "%(default)s)")
-    p.add_argument("--seed", type=int, default=0, help="the same seed, the same run (default: %(default)s)")
-    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, … (default: %(default)s)")
-    p.set_defaults(run=run_demo)
+    say(f"""
+Done in {duration(about['seconds'])}.
+    {out/'sheet.png'}: look at this first
+    {out/'metrics.json'}: the numbers above, and how they were made
+    {out/'generator.safetensors'}: the generator
+Next: .venv/bin/pmsgan translate {out} PICTURES --out DIR    your own photographs
+      make lab                                              how all this was built, chapter by chapter""")
 
 # %% ../nbs/workshop/commands.ipynb #510e0be8
 SIDES = (64, 128, 256) # at which an explorer works
 
+@command("look inside a generator, on a local page",
+         option("checkpoint", type=Path, nargs="?",
+                help="generator.safetensors, or the folder of a run (default: that of --run, else the one in "
+                     "data/checkpoints)"),
+         option("--run", dest="folder", metavar="DIR", type=Path,
+                help="folder of a run, whose losses and sheets are shown"),
+         option("--size", type=int, choices=SIDES, default=128, help="side at which the generator works, pixels"),
+         DEVICE, option("--port", type=count, default=8866, help="of the page, or the next free one"),
+         option("--no-browser", action="store_true", help="print the address, and open no browser"))
 def run_explore(args):
-    "`pmsgan explore`: see `add_explore`"
+    """Opens a page with the explorers: stages, attention, switchboard, and with --run the training of a run, also
+    while it is under way. Only this machine can open the page, which has no password. Ctrl-C stops it."""
     from pmsgan.page import serve
     serve(args.checkpoint, args.folder, args.size, args.device, args.port, not args.no_browser, say)
-
-def add_explore(sub, **common):
-    "Arguments of `pmsgan explore`"
-    p = sub.add_parser("explore", help="look inside a generator, on a local page", **common,
-                       description="Opens a page with the explorers: stages, attention, switchboard, and with --run "
-                                   "the training of a run, also while it is under way. Only this machine can open "
-                                   "the page, which has no password. Ctrl-C stops it.")
-    p.add_argument("checkpoint", type=Path, nargs="?", help="generator.safetensors, or the folder of a run (default: "
-                                                            "that of --run, else the one in data/checkpoints)")
-    p.add_argument("--run", dest="folder", metavar="DIR", type=Path,
-                   help="folder of a run, whose losses and sheets are shown")
-    p.add_argument("--size", type=int, choices=SIDES, default=128,
-                   help="side at which the generator works, pixels (default: %(default)s)")
-    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, … (default: %(default)s)")
-    p.add_argument("--port", type=count, default=8866,
-                   help="of the page, or the next free one (default: %(default)s)")
-    p.add_argument("--no-browser", action="store_true", help="print the address, and open no browser")
-    p.set_defaults(run=run_explore)
 
 # %% ../nbs/workshop/commands.ipynb #38d05d26
 def build_parser() -> argparse.ArgumentParser:
@@ -847,9 +800,10 @@ def build_parser() -> argparse.ArgumentParser:
     debug = argparse.ArgumentParser(add_help=False)
     debug.add_argument("--debug", action="store_true", help="show the traceback of an error")
     sub = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (add_faces, add_database, add_align, add_train, add_translate, add_evaluate, add_compare, add_demo,
-                add_explore):
-        add(sub, parents=[debug])
+    for name, (run, words, arguments) in COMMANDS.items():
+        c = sub.add_parser(name, help=words, description=run.__doc__, parents=[debug])
+        for names, how in arguments: c.add_argument(*names, **how)
+        c.set_defaults(run=run)
     return p
 
 # %% ../nbs/workshop/commands.ipynb #6c63a344

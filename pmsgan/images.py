@@ -29,14 +29,15 @@ def _eight_bits(im):
     return Image.fromarray((a*(255/white)).round().clip(0, 255).astype(np.uint8))
 
 def to_rgb(
-    im:Image.Image # a picture in any of Pillow's modes
+    im:Image.Image|np.ndarray # a picture in any of Pillow's modes, or an array H×W×3 or H×W
 ) -> Image.Image: # the same picture, 8-bit RGB
     "8-bit RGB of any picture, transparency laid over white; ValueError where the values do not say what white is"
-    if im.mode == "F" or im.mode.startswith("I"): im = _eight_bits(im)
-    if im.has_transparency_data:
-        im = im.convert("RGBA")
-        im = Image.alpha_composite(Image.new("RGBA", im.size, "white"), im)
-    return im.convert("RGB")
+    pil = im if isinstance(im, Image.Image) else Image.fromarray(np.asarray(im))
+    if pil.mode == "F" or pil.mode.startswith("I"): pil = _eight_bits(pil)
+    if pil.has_transparency_data:
+        pil = pil.convert("RGBA")
+        pil = Image.alpha_composite(Image.new("RGBA", pil.size, "white"), pil)
+    return pil.convert("RGB")
 
 # %% ../nbs/workshop/images.ipynb #c058510b
 def read_image(
