@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ENV
+from conftest import ENV, ROOT
 from PIL import Image
 
 from pmsgan import alignment
 from pmsgan.alignment import CUFS, align_folder, find_eyes
 
-PLACE = Path(os.environ.get("PMSGAN_REAL_PAIRS") or "/nowhere") # aligned pictures of the CUHK student database
+PLACE = Path(os.environ.get("PMSGAN_REAL_PAIRS", ROOT.parent/"shared"/"data"/"cuhk_student"/"train")) # aligned pictures of the CUHK student database
 
 def folder(path, n):
     path.mkdir()

@@ -9,7 +9,7 @@ from conftest import ROOT
 
 from pmsgan.databases import DatabasePairs, arrange, check, published
 
-PLACE = Path(os.environ.get("PMSGAN_CUHK") or "/nowhere")
+PLACE = Path(os.environ.get("PMSGAN_CUHK", ROOT.parent/"shared"/"data"/"cuhk_student"))
 real = pytest.mark.skipif(not (PLACE/"train"/"photo").is_dir(), reason="no CUHK pictures here: set PMSGAN_CUHK to their folder")
 
 def test_lists_as_files():
