@@ -255,8 +255,6 @@ def fusion_parts(
                                      result=result).items()}
 
 # %% ../nbs/workshop/attention.ipynb #0f6d16fb
-def _norm(t): return float(t.norm())
-
 def fusion_view(
     generator:Generator,
     trace:dict, # of a `Translation`
@@ -274,7 +272,7 @@ def fusion_view(
     top = max(float(m["base"].max()), float(m["result"].max()))
     gate = f"dense(x{j})" if name[0] == "E" else f"P{j}"
     base = f"E{j-1}, halved" if name[0] == "E" else f"D{j+1}, doubled"
-    ratio = {k: _norm(v["added"])/max(_norm(v["base"]), 1e-12) for k, v in parts.items()}
+    ratio = {k: float(v["added"].norm()/v["base"].norm().clamp_min(1e-12)) for k, v in parts.items()}
     panes = [Pane(f"base: {base}", heat(m["base"], 0, top), f"mean {m['base'].mean():.2f}"),
              Pane(f"gate: {gate}", heat(m["gate"], 0),
                   f"{m['gate'].mean():.2f}, {100*(p['gate'] < 0).float().mean():.0f} % < 0"),
@@ -523,9 +521,9 @@ class AttentionExplorer(Explorer):
     ):
         # unless given, the scene needs no target, since nothing here looks at one
         self.scene, self.look, self.dependence = scene or Scene(style=None), look or Look(), None
-        self.controls = _look_controls(self.look)
+        self.choices, self.controls = SceneControls(self.scene, self), _look_controls(self.look)
         row = W.HBox(list(self.controls.values()), layout=W.Layout(flex_flow="row wrap"))
-        super().__init__(self.draw_look, [SceneControls(self.scene, self.act), row], "attention",
+        super().__init__(self.draw_look, [self.choices, row], "attention",
                          clickable=True, point=list(self.look.point))
         for name, c in self.controls.items(): self.bind(c, lambda v, name=name: self.choose(name, v))
         self.bind(self.panes, lambda point: self.choose("point", tuple(point)), "point")
@@ -550,6 +548,7 @@ class AttentionExplorer(Explorer):
 @patch
 def match(self:AttentionExplorer) -> None:
     "Shows the controls of the current view, with what the generator has; brings the look into its range"
+    self.choices.show()
     look, c, scene = self.look, self.controls, self.scene
     g, view = scene.generator, look.what
     if view == "masks" and g.mssa:

@@ -21,9 +21,9 @@ from pathlib import Path
 import ipywidgets as W
 
 from .attention import AttentionExplorer
-from .explorer import Scene, SceneControls, StageExplorer
+from .explorer import Scene, StageExplorer
 from .live import TrainingExplorer
-from .panels import family, sentence, small_png
+from .panels import sentence, small_png
 from .runs import RunFolder
 from .switchboard import Switchboard
 
@@ -44,10 +44,7 @@ class Tabs(W.Tab):
         if i is None: return
         title = list(self.makers)[i]
         for name, explorer in self.made.items(): explorer.paused = name != title
-        if title in self.made:
-            for w in family(self.made[title]):
-                if isinstance(w, SceneControls): w.show() # face or checkpoint may have been changed in another tab
-            return self.made[title].refresh()
+        if title in self.made: return self.made[title].refresh() # another tab may have changed face or checkpoint
         try:
             self.made[title] = self.makers[title]()
             self.children[i].children = [self.made[title]]

@@ -654,6 +654,16 @@ def family(widget:W.Widget) -> Iterator[W.Widget]:
     yield widget
 
 @patch
+def break_before(self:Explorer,
+    name:str, # of a pane
+    view:View
+) -> View: # the same
+    "Begins a new row of panes with the one of this name, on the page and in the still picture"
+    self.columns = next((i for i, p in enumerate(view.panes) if p.name == name), len(view.panes))
+    self.panes.layout.max_width = f"{self.columns*(self.panes.cell+8)+16}px"
+    return view
+
+@patch
 def close(self:Explorer) -> None:
     "Takes the explorer off every page, and all its widgets out of the memory of kernel and browser"
     if self.comm is None: return # already
@@ -668,8 +678,7 @@ def describe(
     "Gives a control its visible label, one width for all of them, and a stable CSS class; returns it"
     control.description = control.description or name.replace("_", " ")
     control.style.description_width = "8em"
-    control.add_class("pmsgan-control-"+name.replace(" ", "-").replace("_", "-"))
-    return control
+    return control.add_class("pmsgan-control-"+name.replace(" ", "-").replace("_", "-"))
 
 def explore(
     draw:Callable, # called with the values of the controls; returns what `view_of` takes
