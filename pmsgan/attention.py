@@ -297,10 +297,6 @@ def tensor_stats(
                 zeros=float((flat == 0).float().mean()),
                 dead=[int(c) for c in (flat.amax(1) == flat.amin(1)).nonzero()])
 
-def pages(t) -> int: # t: C×H×W
-    "How many pages a tensor fills"
-    return -(-len(t)//PAGE)
-
 def _gray(a, low, high): return (np.clip((_numbers(a)-low)/max(high-low, 1e-12), 0, 1)*255).round().astype(np.uint8)
 
 # %% ../nbs/workshop/attention.ipynb #b055de38
@@ -315,7 +311,8 @@ def tensor_view(
     "A tensor of the trace as a grid of channels, with statistics; ValueError for an unknown name"
     one_of("tensor", name, trace)
     t = trace[name][0].detach().float().cpu() # C×H×W
-    s, page = tensor_stats(t), min(max(page, 0), pages(t)-1)
+    s, pages = tensor_stats(t), math.ceil(len(t)/PAGE)
+    page = min(max(page, 0), pages-1)
     row, col = (min(int(v), n-1) for v, n in zip(pixel, t.shape[1:]))
     panes = []
     for c in range(page*PAGE, min((page+1)*PAGE, len(t))):
@@ -327,7 +324,7 @@ def tensor_view(
     dead = f"dead channels: {few(s['dead'], 12)}" if s["dead"] else "no dead channel"
     return View(panes, f"{name}: {'×'.join(map(str, t.shape))}, mean {s['mean']:.3g}, sd {s['sd']:.3g}, "
                        f"from {s['min']:.3g} to {s['max']:.3g}; {100*s['zeros']:.1f} % zeros; {dead}. "
-                       f"Page {page+1} of {pages(t)}.\nValues at ({col}, {row}): {here}.")
+                       f"Page {page+1} of {pages}.\nValues at ({col}, {row}): {here}.")
 
 # %% ../nbs/workshop/attention.ipynb #381de62a
 def radius(
@@ -508,9 +505,8 @@ _BELONGS = dict(channel="masks", stage="channel attention", fusion="fusion gates
 
 def _options(control, options, wanted):
     "New options, keeping the choice where it still exists"
-    options = list(options)
-    if list(control.options) != options: control.options = options
-    control.value = wanted if wanted in options else options[0]
+    control.options = tuple(options) # equal ones change nothing
+    control.value = wanted if wanted in control.options else control.options[0]
 
 # %% ../nbs/workshop/attention.ipynb #78296c66
 class AttentionExplorer(Explorer):
@@ -561,7 +557,7 @@ def match(self:AttentionExplorer) -> None:
         trace = trace_of(scene.seen)
         _options(c["tensor"], trace, look.tensor)
         look.tensor = c["tensor"].value
-        c["page"].max = pages(trace[look.tensor][0])
+        c["page"].max = math.ceil(trace[look.tensor].shape[1]/PAGE)
         c["page"].value = look.page+1
     lacking = dict(channel=not g.mssa, stage=not len(g.csasps), fusion=not fusions(g))
     for name, of in _BELONGS.items(): c[name].layout.display = "none" if of != view or lacking.get(name) else ""

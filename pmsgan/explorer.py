@@ -32,19 +32,6 @@ from .pyramid import fit_image, pyramid, to_image, to_tensor
 from .tools import one_of, pick_device
 from .runs import find_checkpoints, load_generator
 
-# %% ../nbs/workshop/explorer.ipynb #a83969c3
-def look_for_eyes(
-    im:Image.Image # RGB
-) -> tuple: # ((x, y), (x, y)) in pixels or None, and a remark or ""
-    "The eyes of the largest face, searched for in a small copy; or a remark, where there are none"
-    small = im.copy()
-    small.thumbnail((400, 400), reducing_gap=2)
-    try: eyes = find_eyes(small, (0, 15, -15))
-    except ImportError as e: return None, f"Not searched for a face: {str(e).partition(', or give')[0]}."
-    except ValueError: return None, "No face was found in this picture. It is translated all the same; expect little."
-    k, l = im.width/small.width, im.height/small.height
-    return tuple((k*x, l*y) for x, y in eyes), ""
-
 # %% ../nbs/workshop/explorer.ipynb #995d214d
 def frame_face(
     im:Image.Image, # RGB
@@ -55,13 +42,17 @@ def frame_face(
     if min(im.size) < 16:
         raise ValueError(f"{im.width}×{im.height} pixels: too small to show a face; use a picture of at least 16×16")
     if fit != "face": return fit_image(im, size, fit), ""
-    eyes, remark = look_for_eyes(im)
-    if eyes is None: return fit_image(im, size, "crop"), remark
-    k = size/SQUARE512.width
-    template = Template(size, size, *(tuple(v*k for v in eye) for eye in SQUARE512.eyes))
-    try: return align(im, eyes, template, "edge"), ""
-    except ValueError as e:
-        return fit_image(im, size, "crop"), f"The face could not be framed ({e}); the middle of the picture is used."
+    small = im.copy() # in which a face is found sooner
+    small.thumbnail((400, 400), reducing_gap=2)
+    k, l, scale = im.width/small.width, im.height/small.height, size/SQUARE512.width
+    template = Template(size, size, *(tuple(v*scale for v in eye) for eye in SQUARE512.eyes))
+    try: eyes = tuple((k*x, l*y) for x, y in find_eyes(small, (0, 15, -15)))
+    except ImportError as e: remark = f"Not searched for a face: {str(e).partition(', or give')[0]}."
+    except ValueError: remark = "No face was found in this picture. It is translated all the same; expect little."
+    else:
+        try: return align(im, eyes, template, "edge"), ""
+        except ValueError as e: remark = f"The face could not be framed ({e}); the middle of the picture is used."
+    return fit_image(im, size, "crop"), remark
 
 # %% ../nbs/workshop/explorer.ipynb #eff0b338
 @lru_cache(maxsize=32)
@@ -86,12 +77,13 @@ def face_parts(
 LONGEST = 1024 # pixels: larger pictures are scaled down while they are read
 
 def picture_parts(
-    picture, # path, bytes of a file, or a Pillow picture
+    picture, # path, bytes of a file, or a Pillow picture; None: there is none, and `name` says why
     name:str, # what to call it; of a path its stem is taken
     size:int, # pixels
     fit:str # as `frame_face`
 ) -> dict: # attributes of a `Scene`
     "A picture of the user's own, which has no target; ValueError or FileNotFoundError where it cannot be read"
+    if picture is None: raise ValueError(name)
     if isinstance(picture, bytes): im = read_image(io.BytesIO(picture), LONGEST, name)
     elif isinstance(picture, (str, Path)): im, name = read_image(picture, LONGEST), Path(picture).stem
     else: im = picture
@@ -203,8 +195,7 @@ def stage_targets(
     target:torch.Tensor # B×3×H×W
 ) -> dict: # name -> B×3×h×w
     "What each of `stage_images` is measured against: y, y2, y3 at its own size"
-    y, y2, y3 = pyramid(target)
-    return {"stage 3": y3, "stage 2": y2, "stage 1": y, "final": y}
+    return dict(zip(("stage 1", "stage 2", "stage 3"), pyramid(target)), final=target)
 
 # %% ../nbs/workshop/explorer.ipynb #698e2fea
 def enlarge(
@@ -338,9 +329,9 @@ class StageState:
         s, seen = self.scene, self.scene.seen
         if self._found[0] is not seen or self._found[1] is not self.lpips:
             pairs = {} if s.target is None else against_target(seen, s.target)
-            found = {n.partition(" - ")[0]: measure(a, b, self.lpips if n.startswith("final") else None)
-                     for n, (a, b) in pairs.items()}
-            self._found = seen, self.lpips, found
+            self._found = seen, self.lpips, {
+                n.partition(" - ")[0]: measure(a, b, self.lpips if n.startswith("final") else None)
+                for n, (a, b) in pairs.items()}
         return self._found[2]
 
     def view(self) -> View:
@@ -388,7 +379,6 @@ FACE_SLIDERS = dict( # field of FaceParams -> (least, greatest, step)
     gaze_x=(-.25, .25, .05), skin=(0, 1, .05), hair_tone=(0, 1, .05), grey=(0, 1, .05), light_az=(-75, 75, 5),
     light_el=(0, 60, 5),
     exposure=(.6, 1.4, .05))
-FACE_CHOICES = dict(hair=HAIR, beard=BEARD, glasses=GLASSES)
 # else the field's name
 FACE_LABELS = dict(roll="tilt", gaze_x="gaze", grey="gray hair", light_az="light, side", light_el="light, height")
 
@@ -404,20 +394,10 @@ def face_controls() -> dict: # field of FaceParams -> widget
     "A control for each parameter of a face that is worth moving"
     sliders = {k: describe(W.FloatSlider(lo, min=lo, max=hi, step=step, description=FACE_LABELS.get(k, "")), k)
                for k, (lo, hi, step) in FACE_SLIDERS.items()}
-    return sliders | {k: describe(W.Dropdown(options=v), k) for k, v in FACE_CHOICES.items()}
+    choices = dict(hair=HAIR, beard=BEARD, glasses=GLASSES)
+    return sliders | {k: describe(W.Dropdown(options=v), k) for k, v in choices.items()}
 
 # %% ../nbs/workshop/explorer.ipynb #2b2d07b6
-SIZES = (64, 128, 256) # sides at which the explorers offer to work, pixels
-
-def setup_controls() -> tuple: # checkpoint, path, size, style, fit
-    "The generators near here, a path for any other, and how pictures are made"
-    known = describe(W.Dropdown(options=[(n, str(p)) for n, p in find_checkpoints().items()]), "checkpoint")
-    path = describe(W.Text(description="or a path", placeholder="generator.safetensors, or a run",
-                           continuous_update=False), "checkpoint path") # counts when Enter is pressed or it is left
-    size = describe(W.Dropdown(options=SIZES), "size") # pixels
-    style = describe(W.Dropdown(options=[*STYLES, "none"]), "target") # None would show as an empty field
-    return known, path, size, style, describe(W.Dropdown(options=("face", "crop", "resize", "pad")), "fit")
-
 def show_choice(
     control, # Dropdown
     value, # to be shown
@@ -432,7 +412,6 @@ def show_choice(
 class SceneControls(W.VBox):
     "What chooses a scene's picture and generator: `seed`, `back`, `face`, `intake`, `checkpoint`, `path`, `size`, …"
     show: Callable[[], None] # below
-    layout_of_all: Callable[[], list] # below
     def __init__(self,
         scene:Scene,
         explorer:Explorer # draws after each change; its `match` calls `show`
@@ -440,9 +419,20 @@ class SceneControls(W.VBox):
         self.scene, self.act, bind = scene, explorer.act, explorer.bind
         self.seed, self.back = describe(W.IntSlider(0, 0, 99), "face"), W.Button(description="Back to this face")
         self.intake, self.face = Intake(self.take), face_controls()
-        self.checkpoint, self.path, self.size, self.style, self.fit = setup_controls()
+        known = [(name, str(p)) for name, p in find_checkpoints().items()]
+        self.checkpoint = describe(W.Dropdown(options=known), "checkpoint")
+        self.path = describe(W.Text(description="or a path", placeholder="generator.safetensors, or a run",
+                                    continuous_update=False), "checkpoint path") # counts when Enter is pressed
+        self.size = describe(W.Dropdown(options=(64, 128, 256)), "size") # pixels
+        self.style = describe(W.Dropdown(options=[*STYLES, "none"]), "target") # None would show as an empty field
+        self.fit = describe(W.Dropdown(options=("face", "crop", "resize", "pad")), "fit")
         self.back.add_class("pmsgan-control-back")
-        super().__init__(self.layout_of_all())
+        row = lambda *ws, **how: W.HBox(ws, layout=W.Layout(flex_flow="row wrap", **how))
+        faces, half = list(self.face.values()), (len(self.face)+1)//2
+        columns = row(W.VBox(faces[:half]), W.VBox(faces[half:]))
+        setup = row(W.VBox([self.checkpoint, self.path]), W.VBox([self.size, self.style, self.fit]))
+        more = W.Accordion([columns, setup], titles=("The face's parameters", "Checkpoint, size and target"))
+        super().__init__([row(self.seed, self.back, self.intake, align_items="center"), more]) # folded away
         self.show()
         bind(self.back, lambda: scene.use_face(self.seed.value))
         bind(self.seed, scene.use_face)
@@ -452,10 +442,7 @@ class SceneControls(W.VBox):
             bind(getattr(self, k), lambda v, k=k: scene.again(**{k: None if v == "none" else v}))
 
     def take(self, data, name): # from `Intake`: bytes and a name, or None and a sentence that says why there are none
-        def use():
-            if data is None: raise ValueError(name)
-            self.scene.use_picture(data, name)
-        self.act(use)
+        self.act(self.scene.use_picture, data, name)
     def set_face(self, name:str, value) -> None:
         "One parameter of the face, if it was moved; the others keep their exact values"
         now = getattr(self.scene.last_face, name)
@@ -463,17 +450,6 @@ class SceneControls(W.VBox):
         self.act(lambda: self.scene.use_face(replace(self.scene.last_face, **{name: value})))
 
 # %% ../nbs/workshop/explorer.ipynb #8b0e4216
-@patch
-def layout_of_all(self:SceneControls) -> list: # of widgets
-    "Where the controls sit: seed and intake always, the rest folded away"
-    sliders, row = list(self.face.values()), W.Layout(flex_flow="row wrap")
-    half = (len(sliders)+1)//2
-    columns = W.HBox([W.VBox(sliders[:half]), W.VBox(sliders[half:])], layout=row)
-    setup = W.HBox([W.VBox([self.checkpoint, self.path]), W.VBox([self.size, self.style, self.fit])], layout=row)
-    more = W.Accordion([columns, setup], titles=("The face's parameters", "Checkpoint, size and target"))
-    first = W.HBox([self.seed, self.back, self.intake], layout=W.Layout(flex_flow="row wrap", align_items="center"))
-    return [first, more]
-
 @patch
 def show(self:SceneControls) -> None:
     "Brings all controls to what holds in the scene; an explorer calls it within `syncing`"
@@ -496,19 +472,6 @@ def load_lpips(
     "LPIPS (alex), loaded once; FileNotFoundError says which weights it needs, from where"
     return LPIPS("alex").to(device)
 
-def view_controls() -> tuple: # difference, colors, full, lpips, hint
-    "How the stages are looked at; LPIPS only where its weights are found, else with a hint that names the remedy"
-    difference, colors = (describe(W.Dropdown(options=o), n) for o, n in ((DIFFERENCES, "difference"),
-                                                                          (COLORS, "colors")))
-    full = describe(W.Dropdown(options=list(FULL.items()), value=.25), "full color at")
-    lpips = W.Checkbox(description="LPIPS of the final", indent=False).add_class("pmsgan-control-lpips")
-    hint = W.HTML().add_class("pmsgan-hint")
-    try: locate_weights("alex")
-    except FileNotFoundError as e:
-        lpips.disabled = True
-        hint.value = f'<div style="font-size: smaller; line-height: 1.4">LPIPS is off: {e}.</div>'
-    return difference, colors, full, lpips, hint
-
 # %% ../nbs/workshop/explorer.ipynb #8a4ce233
 class StageExplorer(Explorer):
     "Source, all stages, and target at once, with differences and metrics; has `scene`, `state`, and `controls`"
@@ -517,9 +480,16 @@ class StageExplorer(Explorer):
     ):
         self.scene = scene or Scene()
         self.state, self.controls = StageState(self.scene), SceneControls(self.scene, self)
-        self.difference, self.colors, self.full, self.lpips, self.hint = view_controls()
-        look = [self.difference, self.colors, self.full, self.lpips]
-        row = W.HBox(look, layout=W.Layout(flex_flow="row wrap"))
+        self.difference = describe(W.Dropdown(options=DIFFERENCES), "difference")
+        self.colors = describe(W.Dropdown(options=COLORS), "colors")
+        self.full = describe(W.Dropdown(options=list(FULL.items()), value=.25), "full color at")
+        self.lpips = W.Checkbox(description="LPIPS of the final", indent=False).add_class("pmsgan-control-lpips")
+        self.hint = W.HTML().add_class("pmsgan-hint")
+        try: locate_weights("alex")
+        except FileNotFoundError as e: # a box that cannot be ticked, and the remedy
+            self.lpips.disabled = True
+            self.hint.value = f'<div style="font-size: smaller; line-height: 1.4">LPIPS is off: {e}.</div>'
+        row = W.HBox([self.difference, self.colors, self.full, self.lpips], layout=W.Layout(flex_flow="row wrap"))
         super().__init__(lambda: self.break_before("colors", self.state.view()), # a difference stands under its stage
                          [self.controls, row, self.hint], "stages", cell=132)
         for k in ("difference", "colors", "full"):

@@ -123,14 +123,10 @@ def voila_server(
     app.ip, app.port, app.port_retries, app.log_level = "127.0.0.1", port, 0, 40 # errors only
     app.tornado_settings = dict(headers={"Content-Security-Policy": POLICY}, ws_ping_interval=30_000,
                                 ws_ping_timeout=30_000)
-    for where in app.template_paths: # without the lines that fetch icons from a public server
-        template = Path(where)/"index.html.j2"
-        if not template.is_file(): continue
-        text = template.read_text(encoding="utf-8")
-        (folder/"index.html.j2").write_text("\n".join(l for l in text.splitlines() if 'href="https://' not in l),
-                                            encoding="utf-8")
-        app.template_paths.insert(0, str(folder))
-        break
+    template = next(p for where in app.template_paths if (p := Path(where)/"index.html.j2").is_file())
+    lines = template.read_text(encoding="utf-8").splitlines() # without those that fetch icons from a public server
+    (folder/"index.html.j2").write_text("\n".join(l for l in lines if 'href="https://' not in l), encoding="utf-8")
+    app.template_paths.insert(0, str(folder))
     return app
 
 # %% ../nbs/workshop/page.ipynb #c068d81c

@@ -11,7 +11,6 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import anywidget
@@ -365,8 +364,6 @@ _CSS = """
 """
 
 # %% ../nbs/workshop/panels.ipynb #87265be3
-_WORKERS = ThreadPoolExecutor(2) # two pictures are packed at a time
-
 class Panes(anywidget.AnyWidget):
     "Named pictures side by side, equally wide, with one zoom and one marked point for all"
     _esm = _PLACE+_KEYS+_HAND+_FIGURES+_SERVE+_PANES
@@ -384,14 +381,10 @@ class Panes(anywidget.AnyWidget):
         panes:list # of `Pane`
     ) -> None:
         "Shows these pictures; ValueError, and nothing changes, unless all are uint8"
-        data = _WORKERS.map(png, [p.picture for p in panes])
-        self.panes = [dict(name=p.name, note=p.note, mark=p.mark, data=d, width=np.shape(p.picture)[1],
-                           height=np.shape(p.picture)[0])
-                      for p, d in zip(panes, data)]
+        self.panes = [dict(name=p.name, note=p.note, mark=p.mark, data=png(p.picture), width=np.shape(p.picture)[1],
+                           height=np.shape(p.picture)[0]) for p in panes]
 
 # %% ../nbs/workshop/panels.ipynb #181ad489
-EXPECTED = (ValueError, OSError, ImportError, FloatingPointError) # what a user can put right; their texts say how
-
 def cut(text, most):
     "Text on one line of at most `most` characters"
     text = " ".join(str(text).split())
@@ -402,7 +395,8 @@ def sentence(
 ) -> str: # at most 400 characters
     "An exception as a user reads it"
     text = cut(e, 340) or type(e).__name__
-    return text if isinstance(e, EXPECTED) else f"This should not have happened: {type(e).__name__}: {text}"
+    known = isinstance(e, (ValueError, OSError, ImportError, FloatingPointError)) # a user can put these right
+    return text if known else f"This should not have happened: {type(e).__name__}: {text}"
 
 # %% ../nbs/workshop/panels.ipynb #e4e9eff2
 _TAKE = """
