@@ -397,6 +397,8 @@ def face_controls() -> dict: # field of FaceParams -> widget
     return sliders | {k: describe(W.Dropdown(options=v), k) for k, v in choices.items()}
 
 # %% ../nbs/workshop/explorer.ipynb #2b2d07b6
+SIZES = (64, 128, 256) # sides at which the explorers offer to work, pixels
+
 def show_choice(
     control, # Dropdown
     value, # to be shown
@@ -422,7 +424,7 @@ class SceneControls(W.VBox):
         self.checkpoint = describe(W.Dropdown(options=known), "checkpoint")
         self.path = describe(W.Text(description="or a path", placeholder="generator.safetensors, or a run",
                                     continuous_update=False), "checkpoint path") # counts when Enter is pressed
-        self.size = describe(W.Dropdown(options=(64, 128, 256)), "size") # pixels
+        self.size = describe(W.Dropdown(options=SIZES), "size") # pixels
         self.style = describe(W.Dropdown(options=[*STYLES, "none"]), "target") # None would show as an empty field
         self.fit = describe(W.Dropdown(options=("face", "crop", "resize", "pad")), "fit")
         self.back.add_class("pmsgan-control-back")
