@@ -418,7 +418,8 @@ class SceneControls(W.VBox):
         explorer:Explorer # draws after each change; its `match` calls `show`
     ):
         self.scene, self.act, bind = scene, explorer.act, explorer.bind
-        self.seed, self.back = describe(W.IntSlider(0, 0, 99), "face"), W.Button(description="Back to this face")
+        self.seed = describe(W.IntSlider(0, 0, 99), "face")
+        self.back = W.Button(description="Back to this face").add_class("pmsgan-control-back")
         self.intake, self.face = Intake(self.take), face_controls()
         known = [(name, str(p)) for name, p in find_checkpoints().items()]
         self.checkpoint = describe(W.Dropdown(options=known), "checkpoint")
@@ -427,7 +428,6 @@ class SceneControls(W.VBox):
         self.size = describe(W.Dropdown(options=SIZES), "size") # pixels
         self.style = describe(W.Dropdown(options=[*STYLES, "none"]), "target") # None would show as an empty field
         self.fit = describe(W.Dropdown(options=("face", "crop", "resize", "pad")), "fit")
-        self.back.add_class("pmsgan-control-back")
         row = lambda *ws, **how: W.HBox(ws, layout=W.Layout(flex_flow="row wrap", **how))
         faces, half = list(self.face.values()), (len(self.face)+1)//2
         columns = row(W.VBox(faces[:half]), W.VBox(faces[half:]))

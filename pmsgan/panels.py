@@ -640,13 +640,6 @@ def bind(self:Explorer,
     else: control.observe(lambda change: self.syncing or self.act(f, change["new"]), name)
     return control
 
-def family(widget:W.Widget) -> Iterator[W.Widget]:
-    "A widget and all that it holds, itself last"
-    for w in getattr(widget, "children", ()): yield from family(w)
-    for k in ("style", "layout"):
-        if isinstance(w := getattr(widget, k, None), W.Widget): yield w
-    yield widget
-
 @patch
 def break_before(self:Explorer,
     name:str, # of a pane
@@ -656,6 +649,13 @@ def break_before(self:Explorer,
     self.columns = next((i for i, p in enumerate(view.panes) if p.name == name), len(view.panes))
     self.panes.layout.max_width = f"{self.columns*(self.panes.cell+8)+16}px"
     return view
+
+def family(widget:W.Widget) -> Iterator[W.Widget]:
+    "A widget and all that it holds, itself last"
+    for w in getattr(widget, "children", ()): yield from family(w)
+    for k in ("style", "layout"):
+        if isinstance(w := getattr(widget, k, None), W.Widget): yield w
+    yield widget
 
 @patch
 def close(self:Explorer) -> None:

@@ -256,8 +256,8 @@ class Switchboard(Explorer):
                              for k in PARTS}
         for k in ("silence", "swap"): c[k] = describe(W.Dropdown(options=[("nothing", "")]), k) # None shows as empty
         c["second"] = describe(W.IntSlider(0, 0, 99, description="second face"), "second")
-        self.all_on = W.Button(description="All on", tooltip="everything back in its place")
-        self.all_on.add_class("pmsgan-control-all-on")
+        all_on = W.Button(description="All on", tooltip="everything back in its place")
+        self.all_on = all_on.add_class("pmsgan-control-all-on")
         row = W.Layout(flex_flow="row wrap")
         rows = [W.HBox([*(c[k] for k in PARTS), self.all_on], layout=row),
                 W.HBox([c["silence"], c["swap"], c["second"]], layout=row)]
