@@ -22,12 +22,13 @@ from PIL import Image, ImageDraw, ImageFont
 # %% ../nbs/workshop/tools.ipynb #6f6d7e6c
 @lru_cache
 def font(
-    size:float # pixels
+    size:float, # pixels
+    mono:bool=False # all letters equally wide?
 ) -> ImageFont.FreeTypeFont:
     "DejaVu Sans, which comes with matplotlib and knows signs such as × and ², that Pillow's own font lacks"
     spec = find_spec("matplotlib") # importing it would take longer than the drawing
     home = Path(spec.origin).parent if spec and spec.origin else Path()
-    return ImageFont.truetype(str(home/"mpl-data/fonts/ttf/DejaVuSans.ttf"), size)
+    return ImageFont.truetype(str(home/"mpl-data/fonts/ttf"/f"DejaVuSans{'Mono' if mono else ''}.ttf"), size)
 
 def sheet(
     rows:Sequence, # rows of pictures: H×W×3 or H×W uint8 arrays; None leaves a gap
