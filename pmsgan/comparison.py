@@ -17,7 +17,7 @@ from .blocks import init_weights
 from .discriminators import Discriminators, PatchDiscriminator, patch_layers
 from .generator import Translation
 from .losses import d_loss, g_adv_loss
-from .training import TrainConfig, Trainer, check_finite, frozen
+from .training import TrainConfig, Trainer, frozen
 
 # %% ../nbs/13_comparison.ipynb #de276d93
 def unet_levels(
@@ -102,13 +102,11 @@ class Pix2Pix(_OwnLosses):
             fake = self.generator(x).y # B×3×H×W
             judge = lambda image: self.discriminators(torch.cat([x, image], 1)) # B×1×h×w
             d = (bce(judge(y), 1)+bce(judge(fake.detach()), 0))/2
-        check_finite(self.step+1, None, d_loss=d)
-        self.update(d, self.discriminators, self.d_opt)
+        self.update(d, self.discriminators, self.d_opt, d_loss=d)
         with frozen(self.discriminators), self.autocast(): adv = bce(judge(fake), 1)
         l1 = (fake.float()-y).abs().mean()
         full = adv+self.lambda_l1*l1
-        check_finite(self.step+1, None, adversarial_loss=adv, l1=l1)
-        self.update(full, self.generator, self.g_opt)
+        self.update(full, self.generator, self.g_opt, adversarial_loss=adv, l1=l1)
         return dict(d=d.detach(), adv=adv.detach(), p=l1.detach(), full=full.detach())
 
 # %% ../nbs/13_comparison.ipynb #aef9fa69
@@ -210,12 +208,10 @@ class CycleGAN(_OwnLosses):
             cycle = l1(back(fake_y).y, x)+l1(there(fake_x).y, y)
             same = l1(there(y).y, y)+l1(back(x).y, x)
         full = adv+self.lambda_cycle*cycle+self.lambda_identity*same
-        check_finite(self.step+1, None, adversarial_loss=adv, cycle_loss=cycle, identity_loss=same)
-        self.update(full, self.generator, self.g_opt)
+        self.update(full, self.generator, self.g_opt, adversarial_loss=adv, cycle_loss=cycle, identity_loss=same)
         shown = self.pools[0](fake_y.detach()), self.pools[1](fake_x.detach())
         with self.autocast():
             real = [self.discriminators[0](y), self.discriminators[1](x)]
             d = d_loss(real, [self.discriminators[i](shown[i]) for i in (0, 1)])/2
-        check_finite(self.step+1, None, d_loss=d)
-        self.update(d, self.discriminators, self.d_opt)
+        self.update(d, self.discriminators, self.d_opt, d_loss=d)
         return dict(d=d.detach(), adv=adv.detach(), p=cycle.detach(), full=full.detach())

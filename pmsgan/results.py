@@ -22,15 +22,15 @@ from .tools import BLUE, ORANGE, atomic, read_json
 if TYPE_CHECKING: from matplotlib.axes import Axes
 
 # %% ../nbs/workshop/results.ipynb #472293d0
-_PICTURE, _SET = dict(per_image=True), dict(per_image=False)
 # which direction is better, which weights it needs, the shortest side it accepts
 METRICS: dict[str, dict[str, Any]] = {
-    **{f"lpips-{net}": dict(better="lower", weights=net, side=32, **_PICTURE) for net in ("alex", "squeeze", "vgg")},
-    "fsim": dict(better="higher", weights=None, side=32, **_PICTURE),
-    "fid": dict(better="lower", weights="inception", side=1, **_SET),
-    "kid": dict(better="lower", weights="inception", side=1, **_SET),
-    "ssim": dict(better="higher", weights=None, side=11, **_PICTURE),
-    "psnr": dict(better="higher", weights=None, side=1, **_PICTURE)}
+    **{f"lpips-{net}": dict(better="lower", weights=net, side=32, per_image=True)
+       for net in ("alex", "squeeze", "vgg")},
+    "fsim": dict(better="higher", weights=None, side=32, per_image=True),
+    "fid": dict(better="lower", weights="inception", side=1, per_image=False),
+    "kid": dict(better="lower", weights="inception", side=1, per_image=False),
+    "ssim": dict(better="higher", weights=None, side=11, per_image=True),
+    "psnr": dict(better="higher", weights=None, side=1, per_image=True)}
 PAPER_METRICS = ("lpips-alex", "lpips-squeeze", "lpips-vgg", "fsim", "fid") # the five of IV-C.2
 NO_WEIGHTS = tuple(m for m, about in METRICS.items() if not about["weights"])
 
@@ -52,8 +52,8 @@ def seed_interval(
     "Student's interval for the mean over seeds; ValueError for no values"
     v = np.asarray(values, float)
     if not len(v): raise ValueError("no values: expected one per seed")
-    if len(v) < 2: return float(v.mean()), float("nan"), float("nan")
-    half = stats.t.ppf((1+level)/2, len(v)-1)*v.std(ddof=1)/len(v)**.5
+    if len(v) < 2: return float(v.mean()), math.nan, math.nan
+    half = stats.t.ppf((1+level)/2, len(v)-1)*stats.sem(v)
     return float(v.mean()), float(v.mean()-half), float(v.mean()+half)
 
 # %% ../nbs/workshop/results.ipynb #c9f24921
@@ -67,12 +67,10 @@ def ratio_interval(
         raise ValueError("expected positive values, one or more for each method")
     u, v = np.log(np.asarray(a, float)), np.log(np.asarray(b, float))
     middle = u.mean()-v.mean()
-    if min(len(u), len(v)) < 2: return float(np.exp(middle)), float("nan"), float("nan")
-    vu, vv = u.var(ddof=1)/len(u), v.var(ddof=1)/len(v)
-    if vu+vv == 0: return (float(np.exp(middle)),)*3
-    df = (vu+vv)**2/(vu**2/(len(u)-1)+vv**2/(len(v)-1))
-    half = stats.t.ppf((1+level)/2, df)*(vu+vv)**.5
-    return float(np.exp(middle)), float(np.exp(middle-half)), float(np.exp(middle+half))
+    if min(len(u), len(v)) < 2: return float(np.exp(middle)), math.nan, math.nan
+    if u.std() == v.std() == 0: return (float(np.exp(middle)),)*3
+    between = stats.ttest_ind(u, v, equal_var=False).confidence_interval(level)
+    return float(np.exp(middle)), float(np.exp(between.low)), float(np.exp(between.high))
 
 # %% ../nbs/workshop/results.ipynb #f619d7f8
 def read_record(
@@ -238,9 +236,7 @@ def load_results(
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; expected results that `keep_results` wrote")
     kept = read_record(path)
-    if not isinstance(kept, dict) or set(kept) != {"about",
-                                                   "trials"} or not all({"method", "seed", "scores"} <= set(r)
-                                                                        for r in kept["trials"]):
+    if set(kept) != {"about", "trials"} or not all({"method", "seed", "scores"} <= set(r) for r in kept["trials"]):
         raise ValueError(f"{path}: expected about and trials, each trial with method, seed and scores, "
                          f"as `keep_results` writes them")
     try: check_comparable(kept["trials"])

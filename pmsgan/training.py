@@ -67,7 +67,6 @@ class StepSampler:
         world:int=1 # processes
     ):
         self.n, self.config, self.start, self.rank, self.world, self.epoch = n, config, start, rank, world, -1
-    def __len__(self) -> int: return (self.config.steps-self.start)*self.config.batch
     def draw(self,
         k:int # number of the draw, over all processes
     ) -> tuple[int, bool]: # index of a pair, and whether it is mirrored
@@ -150,16 +149,6 @@ def frozen(
     try: yield
     finally: model.requires_grad_(True)
 
-def average_gradients(
-    model:torch.nn.Module, # after backward, on every process
-    world:int # how many processes
-) -> None:
-    "Replaces each gradient by its mean over all processes: all that data parallelism needs here"
-    for p in model.parameters():
-        if p.grad is not None:
-            dist.all_reduce(p.grad)
-            p.grad /= world
-
 # %% ../nbs/10_training.ipynb #842c0ab9
 class Callback:
     "What the trainer calls; override what you need"
@@ -211,10 +200,14 @@ class Trainer:
     def networks(self, generator_config): # a subclass may bring others
         generator = Generator(generator_config)
         return generator, Discriminators(self.config.size, generator.config.stages)
-    def update(self, loss, model, opt):
+    def update(self, loss, model, opt, **parts): # parts: losses by name, which must be finite
+        check_finite(self.step+1, self.last_checkpoint(), **parts)
         opt.zero_grad(set_to_none=True)
         loss.backward()
-        if self.world > 1: average_gradients(model, self.world)
+        if self.world > 1: # the mean over all processes is all that data parallelism needs
+            for grad in [p.grad for p in model.parameters() if p.grad is not None]:
+                dist.all_reduce(grad)
+                grad /= self.world
         opt.step()
     def autocast(self):
         return torch.autocast(self.device.type, torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
@@ -235,15 +228,13 @@ def train_step(self:Trainer,
     with self.autocast():
         fakes = [f for f in self.generator(x)[:3] if f is not None]
         d = d_loss(self.discriminators(ys), self.discriminators([f.detach() for f in fakes])) # (1), their side
-    check_finite(self.step+1, self.last_checkpoint(), d_loss=d)
-    self.update(d, self.discriminators, self.d_opt)
+    self.update(d, self.discriminators, self.d_opt, d_loss=d)
 
     with frozen(self.discriminators), self.autocast(): # they judge, but do not learn from this
         adv = g_adv_loss(self.discriminators(fakes)) # (1), the generator's side
         p = perceptual_loss([self.features(f) for f in fakes], self.targets(ys, keys), self.scales) # equation (2)
     full = full_loss(adv, p, self.config.lambda_adv, self.config.lambda_p) # equation (3)
-    check_finite(self.step+1, self.last_checkpoint(), adversarial_loss=adv, perceptual_loss=p)
-    self.update(full, self.generator, self.g_opt)
+    self.update(full, self.generator, self.g_opt, adversarial_loss=adv, perceptual_loss=p)
     if self.average: self.average.update(self.generator, self.step)
     return dict(d=d.detach(), adv=adv.detach(), p=p.detach(), full=full.detach())
 
@@ -329,13 +320,11 @@ class History(Callback):
         if not self.path or t.rank: return
         kept = [r for r in read_rows(self.path)[0] if r["step"] <= t.step] if self.path.exists() else []
         with atomic(self.path) as tmp: tmp.write_text("".join(json.dumps(r)+"\n" for r in kept), encoding="utf-8")
-    def record(self, t):
-        "Adds the present step"
+    def after_step(self, t):
+        if t.step % self.every: return
         self.rows.append(dict(step=t.step, **{k: float(v) for k, v in t.losses.items()}))
         if self.path and t.rank == 0:
             with open(self.path, "a", encoding="utf-8") as f: f.write(json.dumps(self.rows[-1])+"\n")
-    def after_step(self, t):
-        if t.step % self.every == 0: self.record(t)
 
 class Samples(Callback):
     "Writes a sheet of a few pairs every `every` steps and at the end: folder/step000200.png"
@@ -365,12 +354,11 @@ class Checkpoint(Callback):
         folder:str | Path, # of the run
         every:int=500, # steps
         record:dict | None=None # goes into the generator's record
-    ): self.folder, self.every, self.extra = Path(folder), every, record or {}
-    @property
-    def path(self) -> Path: return self.folder/"state.safetensors"
+    ): self.path, self.every, self.extra = Path(folder)/"state.safetensors", every, record or {}
     def save(self, t:Trainer) -> None:
         "Writes both files now"
         save_state(t, self.path)
-        save_generator(self.folder/"generator.safetensors", final_generator(t), {**training_record(t), **self.extra})
+        record = {**training_record(t), **self.extra}
+        save_generator(self.path.with_name("generator.safetensors"), final_generator(t), record)
     def after_step(self, t):
         if t.rank == 0 and (t.step % self.every == 0 or t.step == t.config.steps): self.save(t)
