@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import safetensors.torch as st
 import torch
-from PIL import Image, ImageColor, ImageDraw, ImageFont
 from safetensors import SafetensorError, safe_open
 
 from .generator import Generator, GeneratorConfig
@@ -148,7 +147,7 @@ def find_upwards(
     found = (p for folder in (here, *here.parents) for pattern in patterns for p in sorted(folder.glob(pattern)))
     return [p for p in found if not p.name.startswith(".")] # a dot: still being written
 
-# %% ../nbs/workshop/runs.ipynb #ac18b80a
+# %% ../nbs/workshop/runs.ipynb #659c057c
 def find_checkpoints(
     start:str | Path="." # a folder
 ) -> dict[str, Path]: # by name; a folder's own come before those above it
@@ -236,24 +235,8 @@ def running_mean(
     there = np.isfinite(v)
     total, count = (np.concatenate([[0.], np.cumsum(a)]) for a in (np.where(there, v, 0), there))
     first = np.maximum(np.arange(len(v))+1-n, 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(there, (total[1:]-total[first])/(count[1:]-count[first]), np.nan)
-
-def ticks(
-    low:float, # positive when log
-    high:float, # above low
-    log:bool=False, # logarithmic axis
-    most:int=6 # about how many
-) -> list[float]:
-    "Round numbers from `low` to `high`"
-    if log and high/low > 3:
-        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high))+1)
-        found = [t for e in decades for m in (1, 2, 5) if low <= (t := m*10.**e) <= high]
-        if len(found) <= most+2: return found
-        return [t for t in found if math.isclose(math.log10(t), round(math.log10(t)))] # powers of ten alone
-    unit = 10.**math.floor(math.log10((high-low)/most))
-    step = next(unit*k for k in (1, 2, 5, 10) if (high-low)/(unit*k) <= most)
-    return [k*step for k in range(math.ceil(low/step-1e-9), math.floor(high/step+1e-9)+1)]
+    gaps = np.full(len(v), np.nan)
+    return np.divide(total[1:]-total[first], count[1:]-count[first], out=gaps, where=there)
 
 # %% ../nbs/workshop/runs.ipynb #609b50af
 def axes_of(
@@ -269,13 +252,17 @@ def axes_of(
     low, high = (v.min(), v.max()) if log else (min(0., v.min()), v.max())
     return a, max(b, a+1), float(low), float(max(high, low*1.1, low+1e-6))
 
-def _places(axes, log, size): # from step and value to pixels of a plot
-    a, b, low, high = axes
-    left, top, right, bottom = EDGES
-    level = np.log if log else np.asarray
-    x = lambda s: left+(np.asarray(s)-a)/(b-a)*(size[0]-left-right)
-    y = lambda v: size[1]-bottom-(level(v)-level(low))/(level(high)-level(low))*(size[1]-top-bottom)
-    return x, y
+def _axes(rows, shown, log, size): # matplotlib's, empty
+    from matplotlib.figure import Figure # here, so that a command without a plot need not wait for it
+    from matplotlib.ticker import LogLocator, MaxNLocator
+    (w, h), (left, top, right, bottom) = size, EDGES
+    a, b, low, high = axes_of(rows, shown, log)
+    ax = Figure((w/100, h/100), dpi=100).add_axes((left/w, bottom/h, 1-(left+right)/w, 1-(top+bottom)/h), frameon=False)
+    if log: ax.set_yscale("log", nonpositive="mask")
+    ax.set(xlim=(a, b), ylim=(low, high))
+    ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)) if log and high > 3*low else MaxNLocator(6, steps=(1, 2, 5, 10)),
+                 major_formatter="{x:g}", minor_formatter="")
+    return ax
 
 # %% ../nbs/workshop/runs.ipynb #b80396cb
 def step_at(
@@ -283,9 +270,8 @@ def step_at(
     fraction:float # of the plot's width
 ) -> int: # 0 without rows
     "The recorded step nearest to a place on the plot"
-    x, _ = _places(axes_of(rows, (), False), False, PLOT)
-    steps = [r["step"] for r in rows]
-    return steps[np.abs(x(steps)-fraction*PLOT[0]).argmin()] if steps else 0
+    at, _ = _axes(rows, (), False, PLOT).transData.inverted().transform((fraction*PLOT[0], 0))
+    return min((r["step"] for r in rows), key=lambda s: abs(s-at), default=0)
 
 def point_of(
     rows:list[dict], # of step and losses
@@ -295,25 +281,11 @@ def point_of(
 ) -> tuple: # x, y in fractions of the plot's width and height; () where nothing is drawn
     "The place of a step on the first of the curves shown"
     if not rows or not shown: return ()
-    x, y = _places(axes_of(rows, shown, log), log, PLOT)
     row = min(rows, key=lambda r: abs(r["step"]-step))
     v = row.get(shown[0], math.nan)
-    at = float(x(row["step"]))/PLOT[0], float(y(v))/PLOT[1] if math.isfinite(v) and (v > 0 or not log) else .5
-    return tuple(min(max(f, 0.), .9999) for f in at)
-
-# %% ../nbs/workshop/runs.ipynb #90300122
-def _axes(d, axes, shown, log, size, font, k): # ticks, lines and legend
-    x, y = _places(axes, log, size)
-    for t in ticks(*axes[2:], log):
-        d.line([k*EDGES[0], k*y(t), k*(size[0]-EDGES[2]), k*y(t)], "#e8e8e8", k)
-        d.text((k*(EDGES[0]-6), k*y(t)), f"{t:g}", "#555555", font, "rm")
-    for t in ticks(*axes[:2]): d.text((k*x(t), k*(size[1]-EDGES[3]+5)), f"{t:g}", "#555555", font, "mt")
-    at = EDGES[0]
-    for name in shown: # the legend
-        d.line([k*at, k*EDGES[1]/2, k*(at+18), k*EDGES[1]/2], LOSSES[name], 3*k)
-        d.text((k*(at+24), k*EDGES[1]/2), name, "#333333", font, "lm")
-        at += 40+font.getlength(name)/k
-    d.text((k*(size[0]-EDGES[2]), k*EDGES[1]/2), "over steps"+(", logarithmic" if log else ""), "#555555", font, "rm")
+    drawn = math.isfinite(v) and (v > 0 or not log)
+    x, y = _axes(rows, shown, log, PLOT).transData.transform((row["step"], v if drawn else 1))
+    return tuple(min(max(float(f), 0.), .9999) for f in (x/PLOT[0], 1-y/PLOT[1] if drawn else .5))
 
 # %% ../nbs/workshop/runs.ipynb #f9fc8945
 def plot_losses(
@@ -325,25 +297,20 @@ def plot_losses(
     size:tuple[int, int]=PLOT # width, height, pixels
 ) -> np.ndarray: # height×width×3, uint8
     "The loss curves of a run as a picture"
-    k, axes = 2, axes_of(rows, shown, log) # drawn k times as large
-    im = Image.new("RGB", (k*size[0], k*size[1]), "white")
-    d, font = ImageDraw.Draw(im), ImageFont.load_default(13*k)
-    _axes(d, axes, shown, log, size, font, k)
-    x, y = _places(axes, log, size)
-    if step is not None and rows:
-        at = k*float(x(step))
-        d.line([at, k*EDGES[1], at, k*(size[1]-EDGES[3])], "#222222", k)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    ax = _axes(rows, shown, log, size)
+    ax.grid(axis="y", color="#e8e8e8")
+    ax.tick_params(which="both", length=0, labelsize=9, labelcolor="#555555")
+    ax.set_title("over steps"+(", logarithmic" if log else ""), loc="right", fontsize=9, color="#555555")
+    if step is not None and rows: ax.axvline(step, color="#222222", lw=.7)
     thin = max(1, len(rows)//1000) # more points than pixels only take time
     rows, smooth = rows[::thin], max(1, smooth//thin)
-    s = np.array([r["step"] for r in rows], float)
+    dot = dict(marker="o" if len(rows) == 1 else "", ms=2)
     for name in shown:
-        raw = np.array([r.get(name, np.nan) for r in rows], float)
-        pale = tuple((c+2*255)//3 for c in ImageColor.getrgb(LOSSES[name])) # two thirds of the way to white
-        both = (raw, pale, 1), (running_mean(raw, smooth), LOSSES[name], 2)
-        for v, color, width in both[smooth == 1:]: # unsmoothed, the two are the same
-            there = np.flatnonzero(np.isfinite(v) & ((v > 0) | (not log)))
-            for part in np.split(there, np.flatnonzero(np.diff(there) > 1)+1):
-                xy = k*np.stack([x(s[part]), y(v[part])], 1) # points×2
-                if len(part) > 1: d.line(xy.ravel().tolist(), color, width*k, "curve")
-                elif len(part): d.ellipse([*(xy[0]-k), *(xy[0]+k)], color)
-    return np.asarray(im.resize(size, Image.Resampling.BOX))
+        s, raw = [r["step"] for r in rows], np.array([r.get(name, np.nan) for r in rows], float)
+        if smooth > 1: ax.plot(s, raw, color=LOSSES[name], lw=.7, alpha=1/3, **dot)
+        ax.plot(s, running_mean(raw, smooth), color=LOSSES[name], lw=1.4, label=name, **dot)
+    if shown: ax.figure.legend(loc="upper left", ncols=4, frameon=False, fontsize=9, handlelength=1.4)
+    canvas = FigureCanvasAgg(ax.figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
