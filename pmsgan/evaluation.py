@@ -377,6 +377,4 @@ def picture_best_worst(
         rows = [[np.asarray(read_image(p)) for p in paths[s]] for s in stems]
         labels = [f"{s[:16]}: {scores.images[s][metric]:.3f}" for s in stems]
         halves.append(sheet(rows, [f"{word}: {metric}", "real"], cell, labels))
-    both = Image.new("RGB", (sum(h.width for h in halves), halves[0].height), "white")
-    for h, x in zip(halves, (0, halves[0].width)): both.paste(h, (x, 0))
-    return both
+    return Image.fromarray(np.hstack([np.asarray(h) for h in halves]))

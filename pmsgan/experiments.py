@@ -53,11 +53,9 @@ def arithmetic(
 def _settings(method, train, test, features, config):
     "All that decides a trial's outcome, as JSON holds it"
     generator = getattr(method, "keywords", {}).get("generator_config") # of `ablation`; other methods have none
-    named = dict(train=digest(train), test=digest(test), config=asdict(config),
-                 layers=list(getattr(features, "layers", ())),
-                 features=Path(str(getattr(features, "source", "none"))).name,
-                 generator=generator and generator.to_dict())
-    return json.loads(json.dumps(named))
+    return json.loads(json.dumps(dict(
+        train=digest(train), test=digest(test), config=asdict(config), layers=list(getattr(features, "layers", ())),
+        features=Path(str(getattr(features, "source", "none"))).name, generator=generator and generator.to_dict())))
 
 def _finished(path, wanted):
     "The record at `path`, or None; ValueError when it was made with other settings"

@@ -52,6 +52,11 @@ def _check_config(c):
     if c.stages == 3 and not c.eff:
         raise ValueError("without eff the stages do not meet: turn eff on, or use stages=1")
 
+def _check_fields(cls, names):
+    "Raises ValueError for names that are not fields of the dataclass `cls`"
+    unknown = sorted(set(names)-{f.name for f in fields(cls)})
+    if unknown: raise ValueError(f"unknown fields {', '.join(unknown)}: the checkpoint was written by another version")
+
 # %% ../nbs/07_generator.ipynb #30190280
 @dataclass(frozen=True)
 class GeneratorConfig:
@@ -90,9 +95,8 @@ class GeneratorConfig:
         d:dict[str, Any] # what `to_dict` gave, perhaps by way of JSON
     ) -> "GeneratorConfig":
         "The configuration of a checkpoint; ValueError for unknown fields"
-        unknown = sorted(set(d)-{f.name for f in fields(cls)})
-        if not unknown: return cls(**d)
-        raise ValueError(f"unknown fields {', '.join(unknown)}: the checkpoint was written by another version")
+        _check_fields(cls, d)
+        return cls(**d)
     def to_dict(self) -> dict[str, Any]: return asdict(self) # for JSON
 
 # %% ../nbs/07_generator.ipynb #82091336

@@ -76,8 +76,8 @@ def load_generator(
         generator = Generator(GeneratorConfig.from_dict(info["config"]))
         generator.load_state_dict(tensors)
     except (RuntimeError, TypeError, KeyError, ValueError) as e:
-        why = str(e).splitlines()[0]
-        raise ValueError(f"{path}: weights and configuration do not belong together ({why})") from None
+        raise ValueError(f"{path}: weights and configuration do not belong together "
+                         f"({str(e).splitlines()[0]})") from None
     return generator.to(device).eval(), info
 
 # %% ../nbs/workshop/runs.ipynb #cf1e68dd
@@ -104,16 +104,10 @@ def save_state(
     save_tensors(path, tensors, info)
 
 # %% ../nbs/workshop/runs.ipynb #3d2d8338
-def _refuse_other_run(t, info, path):
-    "ValueError when the state belongs to another architecture or to other data"
+def _run_of(config, record): # all that two runs must have in common
     same = ("batch", "size", "lr", "lambda_adv", "lambda_p", "flip", "ema", "seed", "feature_scale")
-    decides = lambda config, record: {**config.to_dict(), **{k: record["train"][k] for k in same},
-                                      "pairs": record["pairs"], "feature layers": record["layers"]}
-    then = decides(GeneratorConfig.from_dict(info["config"]), info["record"])
-    now = decides(t.generator.config, training_record(t))
-    if other := [f"{k} {v} there, {now[k]} asked for" for k, v in then.items() if v != now[k]]:
-        raise ValueError(f"{path}: belongs to another run: {'; '.join(other)}. "
-                         "Resume with the same settings, or start a new run")
+    return {**config.to_dict(), **{k: record["train"][k] for k in same},
+            "pairs": record["pairs"], "feature layers": record["layers"]}
 
 def load_state(
     t:Any, # a `Trainer`
@@ -123,7 +117,11 @@ def load_state(
     tensors, info = load_tensors(path)
     if (kind := info.get("kind")) != "state":
         raise ValueError(f"{path}: holds a {kind}; to resume, use state.safetensors of the run")
-    _refuse_other_run(t, info, path)
+    then = _run_of(GeneratorConfig.from_dict(info["config"]), info["record"])
+    now = _run_of(t.generator.config, training_record(t))
+    if other := [f"{k} {v} there, {now[k]} asked for" for k, v in then.items() if v != now[k]]:
+        raise ValueError(f"{path}: belongs to another run: {'; '.join(other)}. "
+                         "Resume with the same settings, or start a new run")
     part = lambda name: {k[len(name)+1:]: v for k, v in tensors.items() if k.startswith(name+".")}
     t.generator.load_state_dict(part("generator"))
     t.discriminators.load_state_dict(part("discriminators"))
@@ -147,7 +145,7 @@ def find_upwards(
     found = (p for folder in (here, *here.parents) for pattern in patterns for p in sorted(folder.glob(pattern)))
     return [p for p in found if not p.name.startswith(".")] # a dot: still being written
 
-# %% ../nbs/workshop/runs.ipynb #659c057c
+# %% ../nbs/workshop/runs.ipynb #59c70cc6
 def find_checkpoints(
     start:str | Path="." # a folder
 ) -> dict[str, Path]: # by name; a folder's own come before those above it
@@ -184,12 +182,12 @@ def read_rows(
 class RunFolder:
     "What a run has left on disk so far; FileNotFoundError for a folder without a run"
     live, error, status = False, None, ""
-    rows:list[dict]; sheets:dict[int, Path]; remarks:list[str]; seen:list | None
+    rows:list[dict]; sheets:dict[int, Path] # losses; step -> path of a sheet
+    total:int; about:str; remarks:list[str]; seen:list | None # total: steps that were asked for
     def __init__(self,
         folder:str | Path # the folder given to `--out` of `pmsgan train` or `pmsgan demo`
     ):
-        self.folder, self.rows, self.sheets = Path(folder), [], {} # rows of losses; step -> path of a sheet
-        self.total, self.about, self.remarks, self.seen = 0, "", [], None # total: steps that were asked for
+        self.folder, self.seen = Path(folder), None
         self.read()
     def read(self) -> bool: # has anything changed?
         "Reads what is new; FileNotFoundError when the folder holds no run (anymore)"
@@ -200,7 +198,7 @@ class RunFolder:
             raise FileNotFoundError(f"{self.folder}: holds no run (no losses.jsonl, no samples); "
                                     "give the folder that --out of pmsgan train named")
         try: seen = [(p.name, s.st_mtime_ns, s.st_size) for p in [*files.values(), *samples] for s in [p.stat()]]
-        except FileNotFoundError: return False # replaced at this very moment
+        except FileNotFoundError: return self.read() # replaced at this very moment
         if seen == self.seen: return False
         self.seen = seen
         self.rows, damaged = read_rows(files["losses.jsonl"]) if "losses.jsonl" in files else ([], 0)

@@ -129,17 +129,6 @@ def target_scales(
     return feature_scales(features, (target(i)[None].to(device) for i in range(min(len(pairs), most))))
 
 # %% ../nbs/10_training.ipynb #c66cdb41
-def check_finite(
-    step:int, # the step under way
-    last, # last good checkpoint, or None
-    **losses # scalars by name
-) -> None:
-    "FloatingPointError naming loss, step and last good checkpoint, before the weights are touched"
-    for name, v in losses.items():
-        if not torch.isfinite(v):
-            raise FloatingPointError(f"{name} is {v.item()} at step {step}; the weights were not updated with it. "
-                f"Last good checkpoint: {last or 'none yet'}. Lower the rate, or train in fp32")
-
 @contextmanager
 def frozen(
     model:torch.nn.Module # whose parameters learn before and after
@@ -176,6 +165,7 @@ class Trainer:
     "Alternate updates of discriminators and generator (IV-A.1)"
     fit:Callable[[], "Trainer"] # below
     train_step:Callable[..., dict] # below; other methods bring their own (chapter 13)
+    update:Callable[..., None] # below
     losses:dict; scales:dict[str, float] | None # of the last step; divisors of equation (2)'s layers
     def __init__(self,
         pairs, # dataset of dict(source, target, name), tensors 3×size×size in [-1, 1]
@@ -200,21 +190,33 @@ class Trainer:
     def networks(self, generator_config): # a subclass may bring others
         generator = Generator(generator_config)
         return generator, Discriminators(self.config.size, generator.config.stages)
-    def update(self, loss, model, opt, **parts): # parts: losses by name, which must be finite
-        check_finite(self.step+1, self.last_checkpoint(), **parts)
-        opt.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.world > 1: # the mean over all processes is all that data parallelism needs
-            for grad in [p.grad for p in model.parameters() if p.grad is not None]:
-                dist.all_reduce(grad)
-                grad /= self.world
-        opt.step()
     def autocast(self):
         return torch.autocast(self.device.type, torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
     def last_checkpoint(self):
         return next((c.path for c in self.callbacks if isinstance(c, Checkpoint) and c.path.exists()), None)
     def call(self, name):
         for c in self.callbacks: getattr(c, name)(self)
+
+# %% ../nbs/10_training.ipynb #c0ffee10
+@patch
+def update(self:Trainer,
+    loss:torch.Tensor, # a scalar
+    model:torch.nn.Module, # whose weights learn
+    opt:torch.optim.Optimizer, # of these weights
+    **parts:torch.Tensor # scalars by name, the parts of the loss
+) -> None:
+    "Updates weights; FloatingPointError for a part that is not finite names it, the step, and the last good checkpoint"
+    for name, v in parts.items():
+        if not torch.isfinite(v):
+            raise FloatingPointError(f"{name} is {v.item()} at step {self.step+1}; the weights were not updated with "
+                f"it. Last good checkpoint: {self.last_checkpoint() or 'none yet'}. Lower the rate, or train in fp32")
+    opt.zero_grad(set_to_none=True)
+    loss.backward()
+    if self.world > 1: # the mean over all processes is all that data parallelism needs
+        for grad in [p.grad for p in model.parameters() if p.grad is not None]:
+            dist.all_reduce(grad)
+            grad /= self.world
+    opt.step()
 
 # %% ../nbs/10_training.ipynb #a7993aef
 @patch

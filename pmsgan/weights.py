@@ -62,14 +62,14 @@ def fetch(
     path, digest = Path(path), hashlib.sha256()
     try:
         with urllib.request.urlopen(url, timeout=timeout) as r, atomic(path) as tmp, open(tmp, "wb") as f:
-            total = int(r.headers.get("Content-Length") or 0) or None
-            with bar(desc=path.name, show=progress, delay=0, total=total, unit="B", unit_scale=True) as moving:
+            with bar(desc=path.name, show=progress, delay=0, unit="B", unit_scale=True,
+                     total=int(r.headers.get("Content-Length") or 0) or None) as moving:
                 while block := r.read(1 << 20): f.write(block); digest.update(block); moving.update(len(block))
             if not digest.hexdigest().startswith(sha):
                 raise OSError(f"its checksum starts {digest.hexdigest()[:8]}, expected {sha}")
     except (OSError, http.client.HTTPException) as e: # refused, silent, cut short, changed on the way, disk full
-        by_hand = f"download it by other means and put it into {path.parent}"
-        raise ConnectionError(f"could not fetch {url}: {e}; {by_hand}") from None
+        raise ConnectionError(f"could not fetch {url}: {e}; "
+                              f"download it by other means and put it into {path.parent}") from None
     return path
 
 # %% ../nbs/workshop/weights.ipynb #e17411a5
@@ -191,8 +191,8 @@ class LPIPS(nn.Module):
         names = {k: k.split(".", 1)[1] for k in own} # "slice1.0.weight" is features.0.weight
         check_fit(path, net, feats, {name: own[k].shape for k, name in names.items()})
         if missing := [name for name in names.values() if name not in feats]:
-            lacks = f"lacks {len(missing)} tensors, the first features.{missing[0]}"
-            raise ValueError(f"{path} {lacks}; LPIPS({net}) needs them all")
+            raise ValueError(f"{path} lacks {len(missing)} tensors, the first features.{missing[0]}; "
+                             f"LPIPS({net}) needs them all")
         self.model.net.load_state_dict({k: feats[name] for k, name in names.items()})
         self.eval().requires_grad_(False)
     def forward(self, a:torch.Tensor, b:torch.Tensor) -> torch.Tensor: # B×3×H×W each
