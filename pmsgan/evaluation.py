@@ -372,9 +372,8 @@ def picture_best_worst(
     paths = {s: (f, r) for s, f, r in match_stems(fake, real) if s in scores.images}
     order = sorted(paths, key=lambda s: scores.images[s][metric], reverse=METRICS[metric]["better"] == "higher")
     k = max(1, min(k, len(order)//2)) # no pair is both
-    halves = []
-    for word, stems in (("best", order[:k]), ("worst", order[::-1][:k])):
+    def half(word, stems):
         rows = [[np.asarray(read_image(p)) for p in paths[s]] for s in stems]
         labels = [f"{s[:16]}: {scores.images[s][metric]:.3f}" for s in stems]
-        halves.append(sheet(rows, [f"{word}: {metric}", "real"], cell, labels))
-    return Image.fromarray(np.hstack([np.asarray(h) for h in halves]))
+        return np.asarray(sheet(rows, [f"{word}: {metric}", "real"], cell, labels))
+    return Image.fromarray(np.hstack([half("best", order[:k]), half("worst", order[::-1][:k])]))

@@ -118,15 +118,6 @@ def score_trial(
     return kept
 
 # %% ../nbs/workshop/experiments.ipynb #4b66b529
-def _check_folder(out, test):
-    "ValueError when a folder has the true pictures of other test pairs, or trials that were judged by them"
-    stale = {p.stem for p in (out/"real").glob("*.png")}-{p["name"] for p in test}
-    if stale: raise ValueError(f"{out}: made with other test pairs ({few(sorted(stale))}); choose another folder")
-    wanted = digest(test)
-    for path in out.glob("*-seed*/trial.json"):
-        if read_record(path).get("test") != wanted:
-            raise ValueError(f"{path.parent}: made with other test pairs; choose another folder than {out}")
-
 def compare(
     methods:dict[str, Callable], # name -> method, see `run_trial`
     train:Sequence[dict], # pairs to learn from, in memory
@@ -146,7 +137,12 @@ def compare(
     bad = [n for n in methods if not re.fullmatch(r"[\w.+-]+", n)]
     if bad or not methods:
         raise ValueError(f"methods {bad or 'none'}: expected names that can be folders: letters, digits, _ . + -")
-    _check_folder(out, test)
+    stale = {p.stem for p in (out/"real").glob("*.png")}-{p["name"] for p in test}
+    if stale: raise ValueError(f"{out}: made with other test pairs ({few(sorted(stale))}); choose another folder")
+    judged_by = digest(test)
+    for path in out.glob("*-seed*/trial.json"):
+        if read_record(path).get("test") != judged_by:
+            raise ValueError(f"{path.parent}: made with other test pairs; choose another folder than {out}")
     for p in test: save_picture(out/"real"/f"{p['name']}.png", to_image(p["target"]))
     for seed in seeds:
         for name, method in methods.items():

@@ -198,8 +198,7 @@ def conclusions(
     names, lower = list(values), METRICS[metric]["better"] == "lower"
     best = sorted(names, key=lambda m: values[m].mean(), reverse=not lower)
     lines = [f"{metric}, best mean first: " + ", ".join(f"{m} {values[m].mean():.4f}" for m in best)]
-    pairs = list(zip(names[1:], names)) + ([(names[-1], names[0])] if len(names) > 2 else [])
-    for new, old in pairs:
+    for new, old in [*zip(names[1:], names), *([(names[-1], names[0])] if len(names) > 2 else [])]:
         ratio, low, high = ratio_interval(values[new], values[old], level)
         verdict = _verdict(ratio, low, high, lower)
         said = f"{new} is {verdict}" if verdict in ("better", "worse") else verdict
@@ -258,8 +257,8 @@ def does_it_help(
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         about, rows = load_results(path)
         n, one = len([r for r in rows if r["method"] == new]), rows[0]
-        data = about.get("data", Path(path).stem).split(":")[0]
-        where = f"{data}; {one['config']['size']}², {one['steps']} steps, {n} seed{'s'[:n != 1]}"
+        where = (f"{about.get('data', Path(path).stem).split(':')[0]}; {one['config']['size']}², "
+                 f"{one['steps']} steps, {n} seed{'s'[:n != 1]}")
         for metric in metrics:
             a, b = (values_of(rows, m, metric) for m in (new, old))
             ratio, low, high = ratio_interval(a, b, level)

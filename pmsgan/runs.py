@@ -67,8 +67,7 @@ def load_generator(
     device:str | torch.device="cpu" # where it will run
 ) -> tuple[Generator, dict]: # the generator in evaluation mode, and its description: config, record
     "A trained generator; the file says which architecture. FileNotFoundError or ValueError for an unusable file"
-    path = Path(path)
-    if path.is_dir(): path = path/"generator.safetensors"
+    path = Path(path)/"generator.safetensors" if Path(path).is_dir() else Path(path)
     tensors, info = load_tensors(path)
     if (kind := info.get("kind")) != "generator":
         raise ValueError(f"{path}: holds a {kind}, not a generator; use generator.safetensors of the same run")
@@ -85,9 +84,9 @@ def training_record(
     t:Any # a `Trainer`
 ) -> dict:
     "What a number needs beside it: data, size, steps, seed, features, device"
-    features = Path(str(getattr(t.features, "source", "unknown"))).name
     return dict(step=t.step, pairs=len(t.pairs), train=asdict(t.config), device=t.device.type, processes=t.world,
-                torch=torch.__version__, features=features, layers=list(getattr(t.features, "layers", ())),
+                torch=torch.__version__, features=Path(str(getattr(t.features, "source", "unknown"))).name,
+                layers=list(getattr(t.features, "layers", ())),
                 losses={k: round(float(v), 6) for k, v in t.losses.items()})
 
 def save_state(
@@ -145,7 +144,7 @@ def find_upwards(
     found = (p for folder in (here, *here.parents) for pattern in patterns for p in sorted(folder.glob(pattern)))
     return [p for p in found if not p.name.startswith(".")] # a dot: still being written
 
-# %% ../nbs/workshop/runs.ipynb #59c70cc6
+# %% ../nbs/workshop/runs.ipynb #1c1f55ee
 def find_checkpoints(
     start:str | Path="." # a folder
 ) -> dict[str, Path]: # by name; a folder's own come before those above it
@@ -160,8 +159,7 @@ def find_runs(
     start:str | Path="." # a folder
 ) -> list[Path]: # folders, the one that changed last first
     "Runs near here: runs/* with a losses.jsonl, of this folder and those above it"
-    found = find_upwards(start, "runs/*/losses.jsonl")
-    return [p.parent for p in sorted(found, key=lambda p: -p.stat().st_mtime)]
+    return [p.parent for p in sorted(find_upwards(start, "runs/*/losses.jsonl"), key=lambda p: -p.stat().st_mtime)]
 
 # %% ../nbs/workshop/runs.ipynb #20a95477
 def read_rows(
@@ -258,7 +256,8 @@ def _axes(rows, shown, log, size): # matplotlib's, empty
     ax = Figure((w/100, h/100), dpi=100).add_axes((left/w, bottom/h, 1-(left+right)/w, 1-(top+bottom)/h), frameon=False)
     if log: ax.set_yscale("log", nonpositive="mask")
     ax.set(xlim=(a, b), ylim=(low, high))
-    ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)) if log and high > 3*low else MaxNLocator(6, steps=(1, 2, 5, 10)),
+    wide = log and high > 3*low
+    ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(6, steps=(1, 2, 5, 10)),
                  major_formatter="{x:g}", minor_formatter="")
     return ax
 
