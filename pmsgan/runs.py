@@ -144,7 +144,7 @@ def find_upwards(
     found = (p for folder in (here, *here.parents) for pattern in patterns for p in sorted(folder.glob(pattern)))
     return [p for p in found if not p.name.startswith(".")] # a dot: still being written
 
-# %% ../nbs/workshop/runs.ipynb #1c1f55ee
+# %% ../nbs/workshop/runs.ipynb #fc21c8e8
 def find_checkpoints(
     start:str | Path="." # a folder
 ) -> dict[str, Path]: # by name; a folder's own come before those above it
@@ -256,9 +256,8 @@ def _axes(rows, shown, log, size): # matplotlib's, empty
     ax = Figure((w/100, h/100), dpi=100).add_axes((left/w, bottom/h, 1-(left+right)/w, 1-(top+bottom)/h), frameon=False)
     if log: ax.set_yscale("log", nonpositive="mask")
     ax.set(xlim=(a, b), ylim=(low, high))
-    wide = log and high > 3*low
-    ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(6, steps=(1, 2, 5, 10)),
-                 major_formatter="{x:g}", minor_formatter="")
+    ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)) if log and high > 3*low
+                 else MaxNLocator(6, steps=(1, 2, 5, 10)), major_formatter="{x:g}", minor_formatter="")
     return ax
 
 # %% ../nbs/workshop/runs.ipynb #b80396cb

@@ -360,7 +360,7 @@ class Checkpoint(Callback):
     def save(self, t:Trainer) -> None:
         "Writes both files now"
         save_state(t, self.path)
-        record = {**training_record(t), **self.extra}
-        save_generator(self.path.with_name("generator.safetensors"), final_generator(t), record)
+        save_generator(self.path.with_name("generator.safetensors"), final_generator(t),
+                       training_record(t) | self.extra)
     def after_step(self, t):
         if t.rank == 0 and (t.step % self.every == 0 or t.step == t.config.steps): self.save(t)
