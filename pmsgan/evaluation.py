@@ -41,19 +41,13 @@ def luminance(
     r, g, b = levels(x).split(1, 1) # B×1×H×W each
     return (0.299*r+0.587*g+0.114*b).clamp(0, 255)
 
-def _piq():
-    "The piq package, after `import_torchvision`"
-    import_torchvision()
-    import piq
-    return piq
-
 def psnr(
     a:torch.Tensor, # B×3×H×W in [-1, 1]
     b:torch.Tensor  # likewise
 ) -> torch.Tensor: # B, decibels; 80 for equal pictures
     "Peak signal-to-noise ratio over all pixels and channels; ValueError if the sizes differ"
     check_same_size(a, b)
-    return _piq().psnr(levels(a), levels(b), data_range=255, reduction="none").float()
+    return import_torchvision("piq").psnr(levels(a), levels(b), data_range=255, reduction="none").float()
 
 # %% ../nbs/11_evaluation.ipynb #d42e83d2
 def ssim(
@@ -62,7 +56,8 @@ def ssim(
 ) -> torch.Tensor: # B, 1 for equal pictures
     "Structural similarity [64] of the luminance: window 11, sigma 1.5, full size; ValueError if the sizes differ"
     check_same_size(a, b)
-    return _piq().ssim(luminance(a), luminance(b), data_range=255, downsample=False, reduction="none").float()
+    piq = import_torchvision("piq")
+    return piq.ssim(luminance(a), luminance(b), data_range=255, downsample=False, reduction="none").float()
 
 # %% ../nbs/11_evaluation.ipynb #5f51c8df
 def _reduce_as_reference(y):
@@ -84,7 +79,7 @@ def fsim(
         warnings.warn("FSIM has been compared with its reference code for pictures of up to 512 pixels only",
                       stacklevel=2)
     u, v = (_reduce_as_reference(luminance(x)) for x in (a, b)) # B×1×H/F×W/F
-    return _piq().fsim(u, v, data_range=255, chromatic=False, reduction="none").float()
+    return import_torchvision("piq").fsim(u, v, data_range=255, chromatic=False, reduction="none").float()
 
 # %% ../nbs/11_evaluation.ipynb #7eb68f71
 def _two_sets(a, b):
@@ -116,8 +111,7 @@ class InceptionFeatures(nn.Module):
         super().__init__()
         path = locate_weights("inception", path)
         state = read_weights("inception", path)
-        import_torchvision()
-        from pytorch_fid import inception
+        inception = import_torchvision("pytorch_fid.inception")
         # it would fetch its own
         given = mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state)
         with torch.random.fork_rng(devices=[]), given:
@@ -180,25 +174,19 @@ def compare_paired(
     return float(np.mean(d)), *bootstrap(d, n, seed)
 
 # %% ../nbs/11_evaluation.ipynb #581fd2f9
-def missing_weights(
-    metrics:Iterable[str] # names
-) -> str: # empty if all are there
-    "Which weight files are missing for `metrics`, where to get them, and where to put them"
-    lacks: dict[str, list[str]] = {}
-    for m in metrics:
-        net = METRICS[m]["weights"]
-        if net and not find_weights(net): lacks.setdefault(WEIGHT_URLS[net], []).append(m)
-    if not lacks: return ""
-    files = ", ".join(f"{url} (for {' and '.join(ms)})" for url, ms in lacks.items())
-    return f"weights are missing: download {files} and {where_to_put()}; --metrics {','.join(NO_WEIGHTS)} needs none"
-
 def get_weights(
     metrics:Iterable[str], # names
     download:bool=False # fetch what is missing
 ) -> None:
-    "FileNotFoundError unless all weights are found, or may be fetched"
-    if not download and (missing := missing_weights(metrics)): raise FileNotFoundError(missing)
-    for net in {METRICS[m]["weights"] for m in metrics} - {None}: locate_weights(net, download=download)
+    "Looks for weights; FileNotFoundError says which are missing, where to get them, and where to put them"
+    uses: dict[str, list[str]] = {} # network -> metrics
+    for m in metrics:
+        if net := METRICS[m]["weights"]: uses.setdefault(net, []).append(m)
+    files = [f"{WEIGHT_URLS[net]} (for {' and '.join(ms)})" for net, ms in uses.items() if not find_weights(net)]
+    if files and not download:
+        raise FileNotFoundError(f"weights are missing: download {', '.join(files)} and {where_to_put()}; "
+                                f"--metrics {','.join(NO_WEIGHTS)} needs none")
+    for net in uses: locate_weights(net, download=download)
 
 def build_metrics(
     metrics:str|Iterable[str], # names
@@ -219,21 +207,16 @@ def _as_size(resize):
     return size
 
 # %% ../nbs/11_evaluation.ipynb #c92901a9
-def _read_pair(fake, real, size, side):
-    "Both pictures, H×W×3 uint8, of one size; ValueError for an unreadable one; _SizeError if the sizes cannot work"
-    a, b = (read_image(p) for p in (fake, real))
+def _of_one_size(fake, real, a, b, size, side):
+    "Both pictures, H×W×3 uint8, of one size; ValueError naming the files if the sizes cannot work"
     if size: a, b = (im if im.size == size else im.resize(size, Image.Resampling.BICUBIC) for im in (a, b))
     if a.size != b.size:
-        raise _SizeError(f"{fake} is {a.width}×{a.height} but {real} is {b.width}×{b.height}: "
-                         f"the sizes of a pair must match; "
-                         f"make them equal, or give --resize {b.width}x{b.height}, "
+        raise ValueError(f"{fake} is {a.width}×{a.height} but {real} is {b.width}×{b.height}: "
+                         f"the sizes of a pair must match; make them equal, or give --resize {b.width}x{b.height}, "
                          f"which brings all pictures to that size")
     if min(a.size) < side:
-        raise _SizeError(f"{fake} is {a.width}×{a.height}: these metrics need sides of at least {side} pixels")
+        raise ValueError(f"{fake} is {a.width}×{a.height}: these metrics need sides of at least {side} pixels")
     return np.asarray(a), np.asarray(b)
-
-class _SizeError(ValueError):
-    "Not the fault of one file, so it is never skipped"
 
 def read_pairs(
     pairs:Sequence[tuple], # (stem, fake path, real path)
@@ -246,10 +229,11 @@ def read_pairs(
     "Reads every picture once; ValueError names those that cannot be read, and pairs of two sizes"
     part, held, bad = [], 0, []
     for i, (stem, fake, real) in enumerate(bar(pairs, "reading the pictures", progress, unit="pair"), 1):
-        try: part.append((stem, *_read_pair(fake, real, size, side)))
-        except _SizeError: raise
+        try: a, b = read_image(fake), read_image(real)
         except (ValueError, OSError) as e: bad.append(str(e))
-        else: held += part[-1][1].nbytes+part[-1][2].nbytes
+        else: # sizes that cannot work are not the fault of one file, so they are never skipped
+            part.append((stem, *_of_one_size(fake, real, a, b, size, side)))
+            held += part[-1][1].nbytes+part[-1][2].nbytes
         if held < memory and i < len(pairs): continue
         if bad and skipped is None: raise ValueError(f"{few(bad, sep='; ')} (--skip-bad leaves out such pairs)")
         if bad and skipped is not None: skipped.extend(bad)
@@ -342,14 +326,13 @@ def evaluate(
     device:str|torch.device="auto", # see `pick_device`
     resize:int|tuple|None=None, # a side or (width, height): all pictures are brought to it, bicubic
     skip_bad:bool=False, # leave out pairs with an unreadable picture; `.skipped` names them
-    progress:bool=True, # bars on a terminal
+    progress:bool|None=None, # bars; None: only on a terminal
     extractor:Callable|None=None, # for fid and kid instead of Inception: B×3×H×W in [0, 1] to B×D
     download:bool=False, # fetch missing weights
     seed:int=0 # of the bootstrap and of KID's subsets
 ) -> Scores: # a dict of metric -> float, with .images, .intervals, .n, .skipped, .info
     "Scores a folder against a folder, reading each picture once; FileNotFoundError or ValueError name file and remedy"
     names, size, device = check_metrics(metrics), _as_size(resize), pick_device(device)
-    shown = None if progress else False
     sets = [m for m in names if not METRICS[m]["per_image"]]
     skipped: list[str] = []
     get_weights([m for m in names if m not in sets or extractor is None], download)
@@ -358,8 +341,8 @@ def evaluate(
     features = getattr(extractor, "__name__", type(extractor).__name__) if extractor else WEIGHT_FILES["inception"][0]
     if sets and extractor is None:
         extractor = InceptionFeatures().to(device, memory_format=torch.channels_last) # type: ignore[call-overload]
-    parts = read_pairs(pairs, size, max(METRICS[m]["side"] for m in names), skipped if skip_bad else None, shown)
-    images, a, b = score_pairs(parts, build_metrics(names, device), extractor if sets else None, device, shown,
+    parts = read_pairs(pairs, size, max(METRICS[m]["side"] for m in names), skipped if skip_bad else None, progress)
+    images, a, b = score_pairs(parts, build_metrics(names, device), extractor if sets else None, device, progress,
                                len(pairs))
     if not images: raise ValueError(f"{fake}: no pair is left; {few(skipped, sep='; ')}")
     made = dict(fid=lambda: frechet(a, b), kid=lambda: kid(a, b, seed=seed))
@@ -389,11 +372,8 @@ def picture_best_worst(
     paths = {s: (f, r) for s, f, r in match_stems(fake, real) if s in scores.images}
     order = sorted(paths, key=lambda s: scores.images[s][metric], reverse=METRICS[metric]["better"] == "higher")
     k = max(1, min(k, len(order)//2)) # no pair is both
-    halves = []
-    for word, stems in (("best", order[:k]), ("worst", order[::-1][:k])):
+    def half(word, stems):
         rows = [[np.asarray(read_image(p)) for p in paths[s]] for s in stems]
         labels = [f"{s[:16]}: {scores.images[s][metric]:.3f}" for s in stems]
-        halves.append(sheet(rows, [f"{word}: {metric}", "real"], cell, labels))
-    both = Image.new("RGB", (sum(h.width for h in halves), halves[0].height), "white")
-    for h, x in zip(halves, (0, halves[0].width)): both.paste(h, (x, 0))
-    return both
+        return np.asarray(sheet(rows, [f"{word}: {metric}", "real"], cell, labels))
+    return Image.fromarray(np.hstack([half("best", order[:k]), half("worst", order[::-1][:k])]))

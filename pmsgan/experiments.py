@@ -33,8 +33,7 @@ def digest(
     "A short hash of names and 8-bit pixels: trials with equal digits saw equal pairs; ValueError for no pairs"
     if not len(pairs): raise ValueError("no pairs: expected at least one")
     h = hashlib.sha256()
-    for i in range(len(pairs)):
-        p = pairs[i]
+    for p in pairs:
         h.update(p["name"].encode())
         for k in ("source", "target"): h.update(to_image(p[k]).tobytes())
     return h.hexdigest()[:12]
@@ -46,27 +45,17 @@ def arithmetic(
 ) -> dict: # parameters, and multiply_adds for one picture
     "What a generator costs: torchinfo's count, with transposed convolutions counted by their input"
     s = summary(generator, (1, 3, size, size), verbose=0, device=next(generator.parameters()).device)
-    over = 0
-    for l in s.summary_list:
-        if l.is_leaf_layer and isinstance(l.module, nn.ConvTranspose2d):
-            over += l.macs-l.macs//math.prod(l.module.stride)
+    over = sum(l.macs-l.macs//math.prod(l.module.stride) for l in s.summary_list
+               if l.is_leaf_layer and isinstance(l.module, nn.ConvTranspose2d))
     return dict(parameters=s.total_params, multiply_adds=s.total_mult_adds-over)
 
 # %% ../nbs/workshop/experiments.ipynb #6daefe78
-def _check_methods(methods):
-    "ValueError for no method, or a name that cannot be a folder"
-    bad = [n for n in methods if not re.fullmatch(r"[\w.+-]+", n)]
-    if bad or not methods:
-        raise ValueError(f"methods {bad or 'none'}: expected names that can be folders: letters, digits, _ . + -")
-
 def _settings(method, train, test, features, config):
     "All that decides a trial's outcome, as JSON holds it"
     generator = getattr(method, "keywords", {}).get("generator_config") # of `ablation`; other methods have none
-    named = dict(train=digest(train), test=digest(test), config=asdict(config),
-                 layers=list(getattr(features, "layers", ())),
-                 features=Path(str(getattr(features, "source", "none"))).name, generator=generator
-                 and generator.to_dict())
-    return json.loads(json.dumps(named))
+    return json.loads(json.dumps(dict(
+        train=digest(train), test=digest(test), config=asdict(config), layers=list(getattr(features, "layers", ())),
+        features=Path(str(getattr(features, "source", "none"))).name, generator=generator and generator.to_dict())))
 
 def _finished(path, wanted):
     "The record at `path`, or None; ValueError when it was made with other settings"
@@ -78,15 +67,6 @@ def _finished(path, wanted):
                      f"choose another folder, or remove this one")
 
 # %% ../nbs/workshop/experiments.ipynb #8b1eb6b5
-def _train(method, train, features, config, device, callbacks, name):
-    "The trained trainer, and the seconds it took; CancelTraining if a callback stopped it"
-    start = time.perf_counter()
-    trainer = method(pairs=train, features=features, config=config, device=device, callbacks=callbacks)
-    trainer.fit()
-    if trainer.step < config.steps:
-        raise CancelTraining(f"{name}: stopped at step {trainer.step} of {config.steps}; nothing was recorded")
-    return trainer, time.perf_counter()-start
-
 def run_trial(
     method:Callable, # makes a trainer from pairs, features, config, device, callbacks
     train:Sequence[dict], # pairs to learn from: source and target 3×size×size in [-1, 1], name
@@ -103,15 +83,18 @@ def run_trial(
         raise ValueError("two test pairs share a name: their pictures would overwrite each other")
     if row := _finished(folder/"trial.json", wanted): return row
     (folder/"scores.json").unlink(missing_ok=True) # left by a trial whose record was removed
-    trainer, seconds = _train(method, train, features, config, device, callbacks, folder.name)
+    start = time.perf_counter()
+    trainer = method(pairs=train, features=features, config=config, device=device, callbacks=callbacks).fit()
+    seconds, n = round(time.perf_counter()-start, 1), trainer.step
+    if n < config.steps: # a callback stopped it
+        raise CancelTraining(f"{folder.name}: stopped at step {n} of {config.steps}; nothing was recorded")
     generator = final_generator(trainer)
     for p in test: save_picture(folder/"pictures"/f"{p['name']}.png", to_image(translate(generator, p["source"]).y[0]))
     row = dict(**wanted, pairs=len(train), test_pairs=len(test), seed=config.seed, steps=trainer.step,
                **arithmetic(generator, config.size),
-               losses={k: float(v) for k, v in trainer.losses.items()}, betas=list(trainer.config.betas),
-               # some methods have their own
-               device=str(trainer.device), threads=torch.get_num_threads(), torch=torch.__version__,
-               seconds=round(seconds, 1))
+               losses={k: float(v) for k, v in trainer.losses.items()},
+               betas=list(trainer.config.betas), # some methods have their own
+               device=str(trainer.device), threads=torch.get_num_threads(), torch=torch.__version__, seconds=seconds)
     save_tensors(folder/"generator.safetensors", generator.state_dict(), dict(kind="trial", record=row))
     save_json(folder/"trial.json", row) # last: where there is a record, everything else is there
     return row
@@ -135,15 +118,6 @@ def score_trial(
     return kept
 
 # %% ../nbs/workshop/experiments.ipynb #4b66b529
-def _check_folder(out, test):
-    "ValueError when a folder has the true pictures of other test pairs, or trials that were judged by them"
-    stale = {p.stem for p in (out/"real").glob("*.png")}-{p["name"] for p in test}
-    if stale: raise ValueError(f"{out}: made with other test pairs ({few(sorted(stale))}); choose another folder")
-    wanted = digest(test)
-    for path in out.glob("*-seed*/trial.json"):
-        if read_record(path).get("test") != wanted:
-            raise ValueError(f"{path.parent}: made with other test pairs; choose another folder than {out}")
-
 def compare(
     methods:dict[str, Callable], # name -> method, see `run_trial`
     train:Sequence[dict], # pairs to learn from, in memory
@@ -160,8 +134,15 @@ def compare(
     "Every method with every seed on the same pairs; finished trials are kept; refuses early what cannot work"
     out, metrics = Path(out), check_metrics(metrics)
     get_weights(metrics) # FileNotFoundError says what is missing
-    _check_methods(methods)
-    _check_folder(out, test)
+    bad = [n for n in methods if not re.fullmatch(r"[\w.+-]+", n)]
+    if bad or not methods:
+        raise ValueError(f"methods {bad or 'none'}: expected names that can be folders: letters, digits, _ . + -")
+    stale = {p.stem for p in (out/"real").glob("*.png")}-{p["name"] for p in test}
+    if stale: raise ValueError(f"{out}: made with other test pairs ({few(sorted(stale))}); choose another folder")
+    judged_by = digest(test)
+    for path in out.glob("*-seed*/trial.json"):
+        if read_record(path).get("test") != judged_by:
+            raise ValueError(f"{path.parent}: made with other test pairs; choose another folder than {out}")
     for p in test: save_picture(out/"real"/f"{p['name']}.png", to_image(p["target"]))
     for seed in seeds:
         for name, method in methods.items():

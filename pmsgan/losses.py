@@ -60,10 +60,9 @@ def _tell(path, lacks, layers): # once for each file
     _told.add(path)
 
 def _random_vgg19(last, seed=19): # Kaiming weights up to layer `last`, the same on every machine of one torch version
-    gen, feats = torch.Generator().manual_seed(seed), {}
-    for k, v in vgg19_trunk()[:last+1].state_dict().items():
-        feats[k] = torch.zeros(v.shape) if v.ndim == 1 else torch.randn(v.shape, generator=gen)*(2/v[0].numel())**.5
-    return feats
+    gen = torch.Generator().manual_seed(seed)
+    return {k: torch.zeros(v.shape) if v.ndim == 1 else torch.randn(v.shape, generator=gen)*(2/v[0].numel())**.5
+            for k, v in vgg19_trunk()[:last+1].state_dict().items()}
 
 # %% ../nbs/09_losses.ipynb #536b9216
 class VGG19Features(nn.Module):

@@ -22,15 +22,15 @@ from .tools import BLUE, ORANGE, atomic, read_json
 if TYPE_CHECKING: from matplotlib.axes import Axes
 
 # %% ../nbs/workshop/results.ipynb #472293d0
-_PICTURE, _SET = dict(per_image=True), dict(per_image=False)
 # which direction is better, which weights it needs, the shortest side it accepts
 METRICS: dict[str, dict[str, Any]] = {
-    **{f"lpips-{net}": dict(better="lower", weights=net, side=32, **_PICTURE) for net in ("alex", "squeeze", "vgg")},
-    "fsim": dict(better="higher", weights=None, side=32, **_PICTURE),
-    "fid": dict(better="lower", weights="inception", side=1, **_SET),
-    "kid": dict(better="lower", weights="inception", side=1, **_SET),
-    "ssim": dict(better="higher", weights=None, side=11, **_PICTURE),
-    "psnr": dict(better="higher", weights=None, side=1, **_PICTURE)}
+    **{f"lpips-{net}": dict(better="lower", weights=net, side=32, per_image=True)
+       for net in ("alex", "squeeze", "vgg")},
+    "fsim": dict(better="higher", weights=None, side=32, per_image=True),
+    "fid": dict(better="lower", weights="inception", side=1, per_image=False),
+    "kid": dict(better="lower", weights="inception", side=1, per_image=False),
+    "ssim": dict(better="higher", weights=None, side=11, per_image=True),
+    "psnr": dict(better="higher", weights=None, side=1, per_image=True)}
 PAPER_METRICS = ("lpips-alex", "lpips-squeeze", "lpips-vgg", "fsim", "fid") # the five of IV-C.2
 NO_WEIGHTS = tuple(m for m, about in METRICS.items() if not about["weights"])
 
@@ -52,8 +52,8 @@ def seed_interval(
     "Student's interval for the mean over seeds; ValueError for no values"
     v = np.asarray(values, float)
     if not len(v): raise ValueError("no values: expected one per seed")
-    if len(v) < 2: return float(v.mean()), float("nan"), float("nan")
-    half = stats.t.ppf((1+level)/2, len(v)-1)*v.std(ddof=1)/len(v)**.5
+    if len(v) < 2: return float(v.mean()), math.nan, math.nan
+    half = stats.t.ppf((1+level)/2, len(v)-1)*stats.sem(v)
     return float(v.mean()), float(v.mean()-half), float(v.mean()+half)
 
 # %% ../nbs/workshop/results.ipynb #c9f24921
@@ -67,7 +67,7 @@ def ratio_interval(
         raise ValueError("expected positive values, one or more for each method")
     u, v = np.log(np.asarray(a, float)), np.log(np.asarray(b, float))
     middle = u.mean()-v.mean()
-    if min(len(u), len(v)) < 2: return float(np.exp(middle)), float("nan"), float("nan")
+    if min(len(u), len(v)) < 2: return float(np.exp(middle)), math.nan, math.nan
     vu, vv = u.var(ddof=1)/len(u), v.var(ddof=1)/len(v)
     if vu+vv == 0: return (float(np.exp(middle)),)*3
     df = (vu+vv)**2/(vu**2/(len(u)-1)+vv**2/(len(v)-1))
@@ -142,9 +142,9 @@ def results_table(
     lines = ["| | n | " + " | ".join([*map(_arrow, ours), *(f"paper: {_arrow(m)}" for m in printed)]) + " |",
              "|---|--:|" + "--:|"*(len(ours)+len(printed))]
     for m in methods:
-        n = sum(r["method"] == m for r in rows)
         cells = [*(cell(m, k) for k in ours), *(f"{theirs[m][k]:g}" if m in theirs else "–" for k in printed)]
-        lines.append(f"| {(labels or {}).get(m, m)} | {n} | " + " | ".join(cells) + " |")
+        lines.append(f"| {(labels or {}).get(m, m)} | {sum(r['method'] == m for r in rows)} | "
+                     + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 def _arrow(metric): return f"{metric} {'↓' if METRICS[metric]['better'] == 'lower' else '↑'}" # which way is better
@@ -200,8 +200,7 @@ def conclusions(
     names, lower = list(values), METRICS[metric]["better"] == "lower"
     best = sorted(names, key=lambda m: values[m].mean(), reverse=not lower)
     lines = [f"{metric}, best mean first: " + ", ".join(f"{m} {values[m].mean():.4f}" for m in best)]
-    pairs = list(zip(names[1:], names)) + ([(names[-1], names[0])] if len(names) > 2 else [])
-    for new, old in pairs:
+    for new, old in [*zip(names[1:], names), *([(names[-1], names[0])] if len(names) > 2 else [])]:
         ratio, low, high = ratio_interval(values[new], values[old], level)
         verdict = _verdict(ratio, low, high, lower)
         said = f"{new} is {verdict}" if verdict in ("better", "worse") else verdict
@@ -238,9 +237,7 @@ def load_results(
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; expected results that `keep_results` wrote")
     kept = read_record(path)
-    if not isinstance(kept, dict) or set(kept) != {"about",
-                                                   "trials"} or not all({"method", "seed", "scores"} <= set(r)
-                                                                        for r in kept["trials"]):
+    if set(kept) != {"about", "trials"} or not all({"method", "seed", "scores"} <= set(r) for r in kept["trials"]):
         raise ValueError(f"{path}: expected about and trials, each trial with method, seed and scores, "
                          f"as `keep_results` writes them")
     try: check_comparable(kept["trials"])
@@ -262,8 +259,8 @@ def does_it_help(
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         about, rows = load_results(path)
         n, one = len([r for r in rows if r["method"] == new]), rows[0]
-        data = about.get("data", Path(path).stem).split(":")[0]
-        where = f"{data}; {one['config']['size']}², {one['steps']} steps, {n} seed{'s'[:n != 1]}"
+        where = (f"{about.get('data', Path(path).stem).split(':')[0]}; {one['config']['size']}², "
+                 f"{one['steps']} steps, {n} seed{'s'[:n != 1]}")
         for metric in metrics:
             a, b = (values_of(rows, m, metric) for m in (new, old))
             ratio, low, high = ratio_interval(a, b, level)

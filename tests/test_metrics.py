@@ -16,7 +16,7 @@ from PIL import Image
 from pmsgan.evaluation import InceptionFeatures, evaluate, frechet, fsim, kid
 from pmsgan.images import read_image
 from pmsgan.pyramid import to_tensor
-from pmsgan.weights import LPIPS, WEIGHT_FILES, import_lpips, import_torchvision
+from pmsgan.weights import LPIPS, WEIGHT_FILES, import_torchvision
 
 INCEPTION_FILE = WEIGHT_FILES["inception"][0]
 
@@ -64,7 +64,7 @@ def test_lpips_equals_the_package(seeded_weights, net):
     file = next(p for p in seeded_weights.iterdir() if p.name.startswith(dict(alex="alexnet", squeeze="squeezenet", vgg="vgg16")[net]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = import_lpips().LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False).eval()
+        theirs = import_torchvision("lpips").LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False).eval()
     state = torch.load(file, weights_only=True)
     theirs.net.load_state_dict({k: state["features."+k.split(".", 1)[1]] for k in theirs.net.state_dict()})
     gen = torch.Generator().manual_seed(2)
