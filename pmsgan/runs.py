@@ -176,16 +176,21 @@ def read_rows(
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError): damaged += i < len(lines)-1
     return [rows[s] for s in sorted(rows)], damaged
 
+# %% ../nbs/workshop/runs.ipynb #5a27f001
+def _part(d, name): # of a file that may be damaged: the dict under that name, or {}
+    found = d.get(name)
+    return found if isinstance(found, dict) else {}
+
 # %% ../nbs/workshop/runs.ipynb #c43cb811
 class RunFolder:
     "What a run has left on disk so far; FileNotFoundError for a folder without a run"
     live, error, status = False, None, ""
-    rows:list[dict]; sheets:dict[int, Path] # losses; step -> path of a sheet
-    total:int; about:str; remarks:list[str]; seen:list | None # total: steps that were asked for
+    rows:list[dict]; sheets:dict[int, Path]; seen:list | None # losses; step -> path of a sheet; what was there
     def __init__(self,
         folder:str | Path # the folder given to `--out` of `pmsgan train` or `pmsgan demo`
     ):
-        self.folder, self.seen = Path(folder), None
+        self.folder, self.rows, self.sheets, self.seen = Path(folder), [], {}, None
+        self.total, self.about, self.remarks = 0, self.folder.name, []
         self.read()
     def read(self) -> bool: # has anything changed?
         "Reads what is new; FileNotFoundError when the folder holds no run (anymore)"
@@ -196,13 +201,13 @@ class RunFolder:
             raise FileNotFoundError(f"{self.folder}: holds no run (no losses.jsonl, no samples); "
                                     "give the folder that --out of pmsgan train named")
         try: seen = [(p.name, s.st_mtime_ns, s.st_size) for p in [*files.values(), *samples] for s in [p.stat()]]
-        except FileNotFoundError: return self.read() # replaced at this very moment
+        except FileNotFoundError: return False # replaced at this very moment
         if seen == self.seen: return False
         self.seen = seen
         self.rows, damaged = read_rows(files["losses.jsonl"]) if "losses.jsonl" in files else ([], 0)
         (run, a), (made, b) = read_json(self.folder/"run.json"), read_json(self.folder/"generator.json")
-        record = made.get("record") or {}
-        options = run.get("options") or record.get("train") or {}
+        record = _part(made, "record")
+        options = _part(run, "options") or _part(record, "train")
         self.sheets = {int(p.stem[4:]): p for p in samples if p.stem[4:].isdigit()}
         if not self.sheets and "sheet.png" in files:
             self.sheets = {int(record.get("step", self.rows[-1]["step"] if self.rows else 0)): files["sheet.png"]}
