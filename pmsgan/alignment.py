@@ -48,7 +48,7 @@ def _check_eyes(eyes, size=None):
     if size and not all(0 <= x <= size[0] and 0 <= y <= size[1] for x, y in ((lx, ly), (rx, ry))):
         raise ValueError(f"eyes at ({lx:g}, {ly:g}) and ({rx:g}, {ry:g}) are outside the picture of "
                          f"{size[0]}×{size[1]}: "
-                         "do the landmarks belong to another size of it?")
+                         "do the landmarks belong to a copy of another size?")
 
 # %% ../nbs/workshop/alignment.ipynb #6b1a9187
 CUFS = Template(200, 250, (75., 125.), (125., 125.))

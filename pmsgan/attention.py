@@ -160,7 +160,7 @@ def mask_view(
 
 # %% ../nbs/workshop/attention.ipynb #6a67ad0f
 def _mask_text(m, p, h, mean, wins, pixel, kind): # of `mask_view`
-    say = lambda v: ", ".join(f"{i}: {100*float(v[i]):.0f} %" for i in v.argsort(descending=True).tolist()[:5])
+    say = lambda v: ", ".join(f"{i}: {100*float(v[i]):.0f}%" for i in v.argsort(descending=True).tolist()[:5])
     row, col = (min(int(v), s-1) for v, s in zip(pixel, h.shape))
     text = [f"Largest mean share: channel {say(mean)}. Pixels won: channel {say(wins)}.",
             f"At pixel ({col}, {row}): channel {say(p[:, row, col])}; {h[row, col]:.2f} bits."]
@@ -218,7 +218,7 @@ def csasp_view(
         panes += [Pane(f"weights, {b.name}", bars(w, [color]*len(w)), f"mean {w.mean():.2f}", mark=False),
                   Pane(b.name, heat(m, 0, top), f"mean {m.mean():.2f}")]
         text.append(f"{b.name:10} weights {w.min():.2f} to {w.max():.2f}, mean {w.mean():.2f}; "
-                    f"of all |values| {before:2.0f} %, after weighing {after:2.0f} %")
+                    f"of all |values| {before:2.0f}%, after weighing {after:2.0f}%")
     pads = ", ".join(f"E{i} {touched(trace[f'E{i}'].shape[-1], r):.0%}" for i, r in enumerate(generator.config.rates,
         1))
     return View(panes, "\n".join([f"CSASP{stage}: bars, weights of {4*len(w)} channels (lines at 0.5 and 1); maps, "
@@ -274,12 +274,12 @@ def fusion_view(
     ratio = {k: float(v["added"].norm()/v["base"].norm().clamp_min(1e-12)) for k, v in parts.items()}
     panes = [Pane(f"base: {base}", heat(m["base"], 0, top), f"mean {m['base'].mean():.2f}"),
              Pane(f"gate: {gate}", heat(m["gate"], 0),
-                  f"{m['gate'].mean():.2f}, {100*(p['gate'] < 0).float().mean():.0f} % < 0"),
+                  f"{m['gate'].mean():.2f}, {100*(p['gate'] < 0).float().mean():.0f}% < 0"),
              Pane("base · gate", heat(m["product"], 0), f"{m['product'].mean():.2f}"),
              Pane("added", heat(m["added"], 0, top), f"{m['added'].mean():.2f}"),
              Pane("added, bright", heat(m["added"], 0), f"up to {m['added'].max():.2f}"),
              Pane(f"result: {name}", heat(m["result"], 0, top), f"{m['result'].mean():.2f}")]
-    sizes = ", ".join(f"{k} {100*v:.0f} %" for k, v in ratio.items())
+    sizes = ", ".join(f"{k} {100*v:.0f}%" for k, v in ratio.items())
     return View(panes, f"Size of what the gate added, |added| / |base|: {sizes}.\n"
                        f"Maps: mean |value| over the channels of {name}; base, added and result on one scale.")
 
@@ -322,7 +322,7 @@ def tensor_view(
     here = ", ".join(f"{v:.2g}" for v in t[page*PAGE:(page+1)*PAGE, row, col])
     dead = f"dead channels: {few(s['dead'], 12)}" if s["dead"] else "no dead channel"
     return View(panes, f"{name}: {'×'.join(map(str, t.shape))}, mean {s['mean']:.3g}, sd {s['sd']:.3g}, "
-                       f"from {s['min']:.3g} to {s['max']:.3g}; {100*s['zeros']:.1f} % zeros; {dead}. "
+                       f"from {s['min']:.3g} to {s['max']:.3g}; {100*s['zeros']:.1f}% zeros; {dead}. "
                        f"Page {page+1} of {pages}.\nValues at ({col}, {row}): {here}.")
 
 # %% ../nbs/workshop/attention.ipynb #381de62a
@@ -358,7 +358,7 @@ class Influence(NamedTuple):
     sums:dict # "x", "x2", "x3" -> share of all its pixels together
     stages:dict # "P1", "P2", "P3" (without CSASP "E1" …) -> share
     total:np.ndarray # |gradient| with respect to x alone, all levels brought back, H×W
-    radii:tuple # that hold 50 % and 90 % of `total`, pixels of x
+    radii:tuple # that hold 50% and 90% of `total`, pixels of x
 
 def _parts(sums): # a dict of numbers, each at least 0
     whole = sum(sums.values())
@@ -405,7 +405,7 @@ def with_radii(
     picture, # H×W×3, uint8
     influence:Influence
 ) -> np.ndarray: # 3H×3W×3, uint8
-    "The picture, enlarged, with a cross at the pixel and the circles that hold 50 % (white) and 90 % (orange)"
+    "The picture, enlarged, with a cross at the pixel and the circles that hold 50% (white) and 90% (orange)"
     zoom = 3
     im = Image.fromarray(picture).resize((picture.shape[1]*zoom, picture.shape[0]*zoom), Image.Resampling.BICUBIC)
     d = ImageDraw.Draw(im)
@@ -427,11 +427,11 @@ def pixel_view(
     "Where a pixel of y comes from: gradients for x, x2, x3, their shares, and the effective receptive field"
     p, w = influence, source.shape[-1]
     parts = {**p.levels, **p.stages}
-    percent = lambda d: ", ".join(f"{k} {100*v:.1f} %" for k, v in d.items())
+    percent = lambda d: ", ".join(f"{k} {100*v:.1f}%" for k, v in d.items())
     colors = (["#888888"]*len(p.levels)+list(_BRANCH))[:len(parts)]
-    panes = [Pane("x", with_radii(to_image(source), p), "50 %, 90 % circles"),
+    panes = [Pane("x", with_radii(to_image(source), p), "50%, 90% circles"),
              Pane("y", to_image(y), f"here {p.value:.2f}"),
-             *[Pane(f"|∂y/∂{k}|", _gradient_map(m, log), f"{100*p.levels[k]:.1f} % a pixel")
+             *[Pane(f"|∂y/∂{k}|", _gradient_map(m, log), f"{100*p.levels[k]:.1f}% a pixel")
                for k, m in p.maps.items()],
              Pane("all, back at x", _gradient_map(p.total, log), f"radii {p.radii[0]:.1f} and {p.radii[1]:.1f}"),
              Pane("shares", bars(parts.values(), colors, labels=list(parts)), "levels, then stages", mark=False)]
@@ -442,8 +442,8 @@ def pixel_view(
                        f"{percent(p.levels)}; "
                        f"all pixels of a level together: {percent(p.sums)}.\n"
                        f"Stages where the decoders begin, each value by the same fraction: {percent(p.stages)}.\n"
-                       f"Half of the dependence lies within {p.radii[0]:.1f} pixels of x ({100*p.radii[0]/w:.0f} % of "
-                       f"the width), 90 % within {p.radii[1]:.1f} ({100*p.radii[1]/w:.0f} %).")
+                       f"Half of the dependence lies within {p.radii[0]:.1f} pixels of x ({100*p.radii[0]/w:.0f}% of "
+                       f"the width), 90% within {p.radii[1]:.1f} ({100*p.radii[1]/w:.0f}%).")
 
 # %% ../nbs/workshop/attention.ipynb #64151672
 LOOK_AT = ("masks", "channel attention", "fusion gates", "tensors", "a pixel")

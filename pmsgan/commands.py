@@ -46,7 +46,7 @@ PAPER_METRICS = METRICS[:5]
 METHODS = ("a", "b", "c", "d", "e", "pix2pix", "unet", "cyclegan")
 
 def names_among(text:str, known:tuple) -> tuple:
-    "Names with commas between, each once, all of them known"
+    "Comma-separated names, each once, all of them known"
     names = tuple(dict.fromkeys(t.strip() for t in text.split(",")))
     unknown = [n for n in names if n not in known]
     if unknown:
@@ -57,7 +57,7 @@ metric_names = partial(names_among, known=METRICS)
 method_names = partial(names_among, known=METHODS)
 
 def seeds(text:str) -> tuple:
-    "`compare --seeds`: whole numbers with commas between, each once"
+    "`compare --seeds`: comma-separated whole numbers, each once"
     return tuple(dict.fromkeys(int(t) for t in text.split(",")))
 
 DATABASES = ("cufs", "cuhk", "ar", "xm2vts", "cufsf", "apdrawing", "sketch2anime")
@@ -154,15 +154,15 @@ RUN_OPTIONS = dict(
     preset=(PRESETS, "paper", "widths of the generator: 32/64/128, 16/32/64 or 8/16/32"),
     ablation=(tuple("abcde"), "e", "row of Table II: a has one stage, e everything"),
     norm=(("none", "instance"), "none", "normalization in the residual blocks"),
-    init=(("scaled", "paper"), "scaled", "start of the generator's weights; paper is N(0, 0.02)"),
-    lr=(float, 2e-4, "Adam's rate, fixed"),
+    init=(("scaled", "paper"), "scaled", "how the generator's weights start; paper is N(0, 0.02)"),
+    lr=(float, 2e-4, "Adam's learning rate, constant"),
     lambda_adv=(float, 1., "weight of the adversarial loss in equation (3)"),
     lambda_p=(float, 5., "weight of the perceptual loss in equation (3)"),
     ema=(float, 0., "decay of an average of the generator's weights; 0 is none, as the paper"),
     precision=(("fp32", "bf16"), "fp32", "arithmetic; losses stay in float32"),
     features=(str, "auto",
               "VGG-19 for equation (2): auto looks in PMSGAN_WEIGHTS and torch hub's cache; random; or a file"),
-    layers=(str, ",".join(LAYERS), "its layers, with commas between"),
+    layers=(str, ",".join(LAYERS), "its layers, separated by commas"),
     feature_scale=(("targets", "none"), "targets",
                    "divide each layer's term by its mean on the targets; none is equation (2) as printed"),
     flip=(("yes", "no"), "yes", "mirror half of the pairs"),
@@ -508,7 +508,7 @@ EVALUATE = (
     option("--fake", type=Path, required=True, help="folder of results"),
     option("--real", type=Path, required=True, help="folder of ground truth, same names"),
     option("--metrics", type=metric_names, default=",".join(PAPER_METRICS),
-           help=f"some of {', '.join(METRICS)}, with commas between"),
+           help=f"some of {', '.join(METRICS)}, separated by commas"),
     option("--resize", type=side_or_size, metavar="SIZE",
            help="bring all pictures to this size first, bicubic: a side or WIDTHxHEIGHT (default: as they are)"),
     option("--skip-bad", action="store_true",
@@ -567,7 +567,7 @@ def run_evaluate(args):
                                                   "{part} is train and test"),
          option("--sketch", metavar="FOLDER", help="folder of sketches, likewise"),
          option("--partition", help="folders, published, seeded, or a file that lists the training names (default: "
-                                    "what the data say)"),
+                                    "what the data says)"),
          option("--seed", type=int, help="of a seeded partition, which is ours and not the paper's"),
          option("--arrange", type=Path, metavar="OUT", help="lay the pairs out as OUT/{train,test}/{photo,sketch}"),
          option("--skip-missing", action="store_true", help="arrange what is there, without the rest"))
@@ -614,8 +614,8 @@ COMPARE = (
     option("--test-target", type=Path, required=True, help="folder of target pictures, same names"),
     option("--out", type=Path, required=True, help="folder of the comparison"),
     option("--methods", type=method_names, default="e,pix2pix",
-           help=f"some of {', '.join(METHODS)}, with commas between"),
-    option("--seeds", type=seeds, default="0,1,2", help="with commas between"),
+           help=f"some of {', '.join(METHODS)}, separated by commas"),
+    option("--seeds", type=seeds, default="0,1,2", help="separated by commas"),
     option("--metrics", type=metric_names, default="lpips-alex,fsim", help="see evaluate"),
     *(run_option(k, default=RUN_OPTIONS[k][1]) for k in ("size", "fit", "steps", "preset", "features", "layers")),
     DEVICE)
@@ -656,7 +656,7 @@ def run_compare(args):
     first = args.methods[0]
     for m in args.methods[1:]:
         ratio, low, high = ratio_interval(*(values_of(rows, name, args.metrics[0]) for name in (first, m)))
-        interval = f" (95 % over seeds: {low:.3f} to {high:.3f})" if low == low else ""
+        interval = f" (95% over seeds: {low:.3f} to {high:.3f})" if low == low else ""
         say(f"{args.metrics[0]}: {first} / {m} = {ratio:.3f}{interval}")
 
 # %% ../nbs/workshop/commands.ipynb #eafbb306

@@ -165,7 +165,7 @@ def compare_paired(
     metric:str, # with a value for each picture
     n:int=1000, # see `bootstrap`
     seed:int=0 # of the draws
-) -> tuple: # mean of a - b, and the 95 % interval (low, high) of that mean
+) -> tuple: # mean of a - b, and the 95% interval (low, high) of that mean
     "Paired bootstrap of the difference of two methods; ValueError if they have not the same pictures"
     u, v = (getattr(x, "images", x) for x in (a, b))
     if u.keys() != v.keys():
@@ -287,7 +287,7 @@ class Scores(dict):
     def __init__(self,
         values:dict, # metric -> value
         images:dict, # stem -> {metric: value}
-        intervals:dict, # metric -> (low, high), 95 %, for metrics with a value for each picture
+        intervals:dict, # metric -> (low, high), 95%, for metrics with a value for each picture
         skipped:list, # complaints about the pairs that were left out
         info:dict # what was measured, and how
     ):
@@ -310,7 +310,7 @@ class Scores(dict):
         save_json(path, self.to_dict())
     def table(self) -> str:
         "A table for the terminal"
-        lines = [f"{'metric':14}{'value':>10}   {'95 % interval':20}{'n':>6}   better"]
+        lines = [f"{'metric':14}{'value':>10}   {'95% interval':20}{'n':>6}   better"]
         for m, value in self.items():
             between = "{:.4f} to {:.4f}".format(*self.intervals[m]) if m in self.intervals else "-"
             usual = METRICS[m]["per_image"] or self.info["features"] == WEIGHT_FILES["inception"][0]

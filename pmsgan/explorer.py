@@ -287,7 +287,7 @@ def legend(
     "The scale of `difference` in words"
     what = ("orange: the first is brighter than the second; blue: darker; white: equal" if colors == "signed"
             else "white: equal; yellow, red, black: ever more different, whichever is brighter")
-    return f"Differences, {colors}: {what}. Full color from {full:.0%} of the range from black to white on."
+    return f"Differences, {colors}: {what}. Full color at {full:.0%} of the range from black to white, and above."
 
 # %% ../nbs/workshop/explorer.ipynb #22c8d070
 def against_target(
@@ -375,11 +375,11 @@ def sentences(state:StageState) -> list: # of lines
 FACE_SLIDERS = dict( # field of FaceParams -> (least, greatest, step)
     turn=(-22, 22, 1), nod=(-.12, .12, .01), roll=(-6, 6, .5), smile=(-.3, 1, .05), mouth_open=(0, 1, .05),
     eye_open=(.6, 1.4, .05),
-    gaze_x=(-.25, .25, .05), skin=(0, 1, .05), hair_tone=(0, 1, .05), grey=(0, 1, .05), light_az=(-75, 75, 5),
+    gaze_x=(-.25, .25, .05), skin=(0, 1, .05), hair_tone=(0, 1, .05), gray=(0, 1, .05), light_az=(-75, 75, 5),
     light_el=(0, 60, 5),
     exposure=(.6, 1.4, .05))
 # else the field's name
-FACE_LABELS = dict(roll="tilt", gaze_x="gaze", grey="gray hair", light_az="light, side", light_el="light, height")
+FACE_LABELS = dict(roll="tilt", gaze_x="gaze", gray="gray hair", light_az="light, side", light_el="light, height")
 
 def on_step(
     name:str, # one of FACE_SLIDERS
@@ -464,7 +464,7 @@ def show(self:SceneControls) -> None:
     for k in ("size", "style", "fit"): show_choice(getattr(self, k), getattr(s, k) or "none")
 
 # %% ../nbs/workshop/explorer.ipynb #d7fadb24
-FULL = {"5 %": .05, "10 %": .1, "25 %": .25, "50 %": .5, "100 %": 1.} # what `difference` can take for full color
+FULL = {"5%": .05, "10%": .1, "25%": .25, "50%": .5, "100%": 1.} # what `difference` can take for full color
 
 @lru_cache(maxsize=2)
 def load_lpips(
@@ -497,7 +497,7 @@ class StageExplorer(Explorer):
             self.bind(getattr(self, k), lambda v, k=k: setattr(self.state, k, v))
         self.bind(self.lpips, self.use_lpips)
 
-    def use_lpips(self, on): self.state.lpips = load_lpips(self.scene.device) if on else None # the box was ticked
+    def use_lpips(self, on): self.state.lpips = load_lpips(self.scene.device) if on else None # the box was checked
     def match(self):
         self.controls.show()
-        self.lpips.value = self.state.lpips is not None # unticked again where the weights were no good
+        self.lpips.value = self.state.lpips is not None # unchecked again if the weights are unusable

@@ -138,7 +138,7 @@ class FaceParams:
     mouth_open: float = 0.; lipstick: float = 0.                  # 0 to 1; 0 to 1
     lip_up: float = .09; lip_low: float = .135                    # 0.04 to 0.15; 0.06 to 0.18
     hair: str = "side"; hair_tone: float = .2; hair_red: float = .2 # one of HAIR; 0 black, 1 blond; 0 to 1
-    grey: float = 0.; hairline: float = -.98; volume: float = .15 # 0 to 1; -1.15 to -0.85; 0.05 to 0.28
+    gray: float = 0.; hairline: float = -.98; volume: float = .15 # 0 to 1; -1.15 to -0.85; 0.05 to 0.28
     part: float = .3; wave: float = .2; length: float = 1. # -0.6 to 0.6; 0 to 1; lower end of long hair 0.3 to 2.7
     beard: str = "none"; glasses: str = "none"; ears: float = 1.  # one of BEARD; one of GLASSES; 0.8 to 1.2
     clothes: str = "crew"; stripes: float = 0.                    # one of CLOTHES; 0 plain, 1 strong
@@ -180,7 +180,7 @@ def _sample_hair(p, r):
                              3*(1-m), 1.5, 1.2*(p.skin > .4)])
     p.hair_tone = U(0, 1)*(.22 if p.skin > .45 else 1)
     p.hair_red = U(0, 1)**2
-    p.grey = np.clip((p.age-42)/30+.2*r.standard_normal(), 0, 1)*(r.random() < .8)
+    p.gray = np.clip((p.age-42)/30+.2*r.standard_normal(), 0, 1)*(r.random() < .8)
     p.hairline, p.volume = N(-.97-.04*m-.05*old*m, .04), U(.08, .24)
     p.part, p.wave = U(.15, .5)*(-1 if r.random() < .5 else 1), U(0, 1)**1.5
     a = U(0, 1)
@@ -351,10 +351,10 @@ def _eyeball(p, s, side):
     fold = up-(p.crease+.04)*(.55+.45*arc)-.02
     away = np.where(np.abs(P) < 1.05, 0, 9)
     s.crease = np.minimum(s.crease, np.abs(Q-fold)*w/np.clip(.5+.5*np.cos(P*1.3), .1, 1)+away)
-    fibre = _noise(np.arctan2(Q-iy, P-ix)*9, r*1.5, p.seed % 31)
+    fiber = _noise(np.arctan2(Q-iy, P-ix)*9, r*1.5, p.seed % 31)
     col = _mix(_linear((222, 214, 208)), _linear((205, 140, 130)), _step(.72, 1., np.abs(P))*.6)
     col = col*(.78+.22*np.sqrt(np.clip(1-.8*P*P, 0, 1)))
-    iris = _linear(_IRIS[_iris_index(p)])*(.85+.45*fibre+.5*_bump(r-.55, .22))*(1-.75*_step(.78, 1., r))
+    iris = _linear(_IRIS[_iris_index(p)])*(.85+.45*fiber+.5*_bump(r-.55, .22))*(1-.75*_step(.78, 1., r))
     col = _over(col, iris, 1-_step(.93, 1.05, r))*(1-.97*(1-_step(.38, .48, r)))
     s.eyecol = np.where(inside > 0, col*(1-.62*_bump(Q-up, .20)), s.eyecol)
     lx, ly = ix+.16*max(-1., min(1., p.light_az/40)), iy-.17
@@ -434,7 +434,7 @@ def _along(ramp, t):
 
 def _skintone(p): return _along(_linear(_TONES), p.skin)
 def _skin(s):
-    "Colour of the bare skin in linear light, 3×H×W"
+    "Color of the bare skin in linear light, 3×H×W"
     p, u, v, w, k = s.p, s.u, s.v, np.abs(s.u), s.p.seed % 61
     base = _skintone(p)
     n1, n2, n3 = _noise(u*2.3, v*2.3, k), _noise(u*7, v*7, k+1), _noise(u*38, v*38, k+2)
@@ -519,7 +519,7 @@ def _hair(s):
 def _haircolor(p):
     ramp = _linear([(20, 17, 17), (42, 29, 22), (74, 48, 31), (112, 76, 46), (160, 118, 72), (206, 170, 116)])
     c = _mix(_along(ramp, p.hair_tone), _linear((128, 54, 24)), .55*p.hair_red*min(max(p.hair_tone*2.2-.2, 0), 1))
-    return _mix(c, _linear((176, 174, 172)), p.grey**1.3*.9).astype(_f32)
+    return _mix(c, _linear((176, 174, 172)), p.gray**1.3*.9).astype(_f32)
 
 # %% ../nbs/workshop/faces.ipynb #56fe9365
 def _hair_outer(s, S, x, vol, top):
@@ -772,9 +772,9 @@ def _facepaint(s):
     return _over(img, cloth, s.cloth*(1-s.head))
 
 def _hairpaint(s):
-    "Colour of the hair in front and of the hair behind; linear"
+    "Color of the hair in front and of the hair behind, in linear light"
     p, S, hc = s.p, s.strand, _haircolor(s.p)
-    white = np.clip(S.fine*2, 0, 1)*p.grey*(1-p.grey)*.15
+    white = np.clip(S.fine*2, 0, 1)*p.gray*(1-p.gray)*.15
     deep = .45+.55*_step(-.02, .16, s.hairsd+.05*S.clump)
     lit = (.42*p.fill+.95*p.key*s.hairlit)*deep*np.exp(.75*S.tone)*(.6+.4*s.ao)
     shine = s.hairspec*(.06+.25*float(hc.mean()))*np.clip(1+1.8*S.tone, 0, 3)*s.hairlit*p.key
@@ -1000,7 +1000,7 @@ def render(
     size:int=256,            # side of the picture, 32 to 512 pixels
     style:str="photo"        # "photo" or one of STYLES
 ) -> np.ndarray: # size×size×3, uint8
-    "One picture of one face; ValueError for an unknown style or hair cut, or a size out of range"
+    "One picture of one face; ValueError for an unknown style or haircut, or a size out of range"
     return _shoot(params, size, [style])[0][style]
 
 # %% ../nbs/workshop/faces.ipynb #e50eabcf

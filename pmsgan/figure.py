@@ -9,7 +9,7 @@ __all__ = ['PARTS', 'Figure', 'network']
 from base64 import b64encode
 from html import escape
 
-from .tools import BLUE, GREEN, GREY, ORANGE, one_of
+from .tools import BLUE, GREEN, GRAY, ORANGE, one_of
 
 # %% ../nbs/workshop/figure.ipynb #f1a00010
 PARTS = { # name -> how it is spelled out, and where its column stands
@@ -104,7 +104,7 @@ def network(
         svg.append(f'<path d="{_path(line[0], line[1], boxes)}" fill="none" stroke="{color}" stroke-width="{width}" '
                    f'marker-end="url(#{head})"/>')
     for part, text, x, y, w, h, fill, ink in boxes.values():
-        edge = GREY if fill == "white" else fill
+        edge = GRAY if fill == "white" else fill
         if not on(part): fill, edge, ink = "#F1F1F1", "#DDDDDD", "#999999"
         svg.append(f'<rect x="{x-w/2}" y="{y-h/2}" width="{w}" height="{h}" rx="7" fill="{fill}" stroke="{edge}" '
                    f'stroke-width="1.3"/>{_text(x, y, text, 15, ink, bold=True)}')

@@ -44,7 +44,7 @@ class RunView:
         steps = self.steps
         self.step = steps[-1] if self.follow else min(max(self.step, steps[0]), steps[-1])
     def go(self, step:int) -> None:
-        "To a step, as a reader asks; from now on the newest is followed if this is it"
+        "Goes to a step, as a reader asks; if it is the newest one, the newest is followed from now on"
         self.step, self.follow = step, step >= self.steps[-1]
     def follow_newest(self, follow:bool) -> None:
         self.follow = follow
@@ -210,7 +210,7 @@ class TrainingControls(W.VBox):
         box = lambda name, value: describe(W.Checkbox(value, indent=False, layout=auto), name)
         self.start, self.stop = button("start", "begin training"), button("stop", "end after the current step")
         self.resume, self.again = button("resume", "go on where it stopped"), button("read again",
-            "look for news in the folder")
+            "read what is new in the folder")
         runs = [str(near(p)) for p in find_runs()]
         self.folder = describe(W.Combobox(options=runs, continuous_update=False, layout=wide), "run")
         self.step, self.follow = describe(W.IntSlider(layout=wide), "step"), box("follow", True)

@@ -151,8 +151,8 @@ def serve(
         notebook.write_text(json.dumps(page_notebook(used_one, run, size, device, Path.cwd())), encoding="utf-8")
         app, loop = voila_server(notebook, used), IOLoop.current()
         def ready(): # called when the server listens
-            if used != port: say(f"Port {port} is taken, so this page has {used}.")
-            say(f"The explorer is at {url} (only this machine can open it; its first picture takes some seconds).")
+            if used != port: say(f"Port {port} is taken, so this page uses {used}.")
+            say(f"The explorer is at {url} (only this machine can open it; its first picture takes a few seconds).")
             say("Ctrl-C stops it.")
             if browser: threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         def end(*_): loop.add_callback_from_signal(loop.stop)

@@ -166,7 +166,7 @@ def plot_results(
     ax:"Axes|None"=None, # matplotlib axes to draw on; None: a new figure
     labels:dict|None=None # method -> what stands beside its dots
 ) -> "Axes":
-    "A dot for each seed, the mean and its 95 % interval; errors as `values_of`"
+    "A dot for each seed, the mean and its 95% interval; errors as `values_of`"
     import matplotlib.pyplot as plt
     methods, labels = list(methods), labels or {}
     values = {m: values_of(rows, m, metric) for m in methods}
@@ -254,7 +254,7 @@ def does_it_help(
 ) -> str: # Markdown
     "Ratios new/old of recorded trials, interval over seeds, verdict; errors as `load_results` and `values_of`"
     lines = [f"| pairs, size, steps, seeds | metric | ({new}) / ({old}) | ratio "
-             f"| {100*level:g} % interval | ({new}) is |",
+             f"| {100*level:g}% interval | ({new}) is |",
              "|---|---|---|--:|---|---|"]
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         about, rows = load_results(path)

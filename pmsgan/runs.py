@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from .generator import Generator, GeneratorConfig
 from .images import read_image
-from .tools import BLUE, GREEN, GREY, ORANGE, atomic, read_json, save_json
+from .tools import BLUE, GREEN, GRAY, ORANGE, atomic, read_json, save_json
 
 # %% ../nbs/workshop/runs.ipynb #69710076
 FORMAT, OURS = "pmsgan-1", "expected a file that `pmsgan train` wrote"
@@ -185,7 +185,8 @@ def _part(d, name): # of a file that may be damaged: the dict under that name, o
 class RunFolder:
     "What a run has left on disk so far; FileNotFoundError for a folder without a run"
     live, error, status = False, None, ""
-    rows:list[dict]; sheets:dict[int, Path]; seen:list | None # losses; step -> path of a sheet; what was there
+    rows:list[dict]; sheets:dict[int, Path] # losses; step -> path of a sheet
+    remarks:list[str]; seen:list | None # what is damaged; what was there
     def __init__(self,
         folder:str | Path # the folder given to `--out` of `pmsgan train` or `pmsgan demo`
     ):
@@ -224,7 +225,7 @@ class RunFolder:
         return np.asarray(read_image(self.sheets[step]))
 
 # %% ../nbs/workshop/runs.ipynb #a64b55b1
-LOSSES = dict(d=ORANGE, adv=GREEN, p=BLUE, full=GREY) # discriminators', generator's of equation (1); (2); (3)
+LOSSES = dict(d=ORANGE, adv=GREEN, p=BLUE, full=GRAY) # discriminators', generator's of equation (1); (2); (3)
 PLOT, EDGES = (520, 390), (46, 34, 14, 30) # pixels: width and height; margins left, top, right, bottom
 
 def running_mean(

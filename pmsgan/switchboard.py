@@ -236,7 +236,7 @@ def report(
         parts = share(after.y, before.y, lender[1].y)
         said.append("the second face is the same as the first: choose another one" if np.isnan(parts).any()
                     else "share of the second face: coarse {:.2f}, fine {:.2f}".format(*parts))
-    said.append(f"change and error: orange is lighter, blue darker, full color from {FULL:.0%} of black to white on")
+    said.append(f"change and error: orange is lighter, blue darker, full color at {FULL:.0%} of the range and above")
     said += [f"no {k.upper()} to switch off: {why}" for k, why in absent(scene.generator.config).items()]
     if not lpips:
         said.append(f"LPIPS is off: put {WEIGHT_URLS['alex']} into a folder, and name it in PMSGAN_WEIGHTS")

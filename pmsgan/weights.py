@@ -106,7 +106,7 @@ def read_weights(
     if head.startswith(b"<"): raise ValueError(f"{path} is a web page, not a file of weights{again}")
     try: state = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError: raise # not the file's fault
-    except Exception: raise ValueError(f"{path} is damaged, or no file of tensors{again}") from None
+    except Exception: raise ValueError(f"{path} is damaged, or not a file of tensors{again}") from None
     if not isinstance(state, dict): raise ValueError(f"{path} holds no dictionary of tensors{again}")
     return {k: v for k, v in state.items() if torch.is_tensor(v)}
 

@@ -54,7 +54,7 @@ def test_338_pairs_of_200_by_250(tmp_path):
 def test_table_json_and_sheet(folders, tmp_path):
     done = inside(*words(folders, "--metrics", "fsim,ssim,psnr", "--device", "cpu", "--json", tmp_path/"new"/"s.json", "--sheet", tmp_path/"s.png"))
     assert done.returncode == 0 and not done.stderr, done.stderr
-    for part in ("8 pairs", "metric", "95 % interval", "fsim", "higher"): assert part in done.stdout, done.stdout
+    for part in ("8 pairs", "metric", "95% interval", "fsim", "higher"): assert part in done.stdout, done.stdout
     scores = json.loads((tmp_path/"new"/"s.json").read_text())
     mean = np.mean([v["fsim"] for v in scores["images"].values()])
     assert abs(scores["metrics"]["fsim"]["value"]-mean) < 1e-9 and f"{mean:.4f}" in done.stdout
@@ -63,11 +63,11 @@ def test_table_json_and_sheet(folders, tmp_path):
 
 def test_gray_is_three_equal_channels(tmp_path):
     from pmsgan.evaluation import evaluate
-    for name in ("grey", "rgb"): (tmp_path/name).mkdir()
-    grey = Image.fromarray(picture(1)).convert("L")
-    grey.save(tmp_path/"grey"/"a.png")
-    grey.convert("RGB").save(tmp_path/"rgb"/"a.png")
-    scores = evaluate(tmp_path/"grey", tmp_path/"rgb", metrics="fsim,ssim,psnr", device="cpu")
+    for name in ("gray", "rgb"): (tmp_path/name).mkdir()
+    gray = Image.fromarray(picture(1)).convert("L")
+    gray.save(tmp_path/"gray"/"a.png")
+    gray.convert("RGB").save(tmp_path/"rgb"/"a.png")
+    scores = evaluate(tmp_path/"gray", tmp_path/"rgb", metrics="fsim,ssim,psnr", device="cpu")
     assert scores == pytest.approx({"fsim": 1, "ssim": 1, "psnr": 80}, abs=1e-4)
 
 def test_every_picture_is_read_once(folders, monkeypatch):
