@@ -322,9 +322,10 @@ class History(Callback):
         if not self.path or t.rank: return
         kept = [r for r in read_rows(self.path)[0] if r["step"] <= t.step] if self.path.exists() else []
         with atomic(self.path) as tmp: tmp.write_text("".join(json.dumps(r)+"\n" for r in kept), encoding="utf-8")
+    def record(self, t): self.rows.append(dict(step=t.step, **{k: float(v) for k, v in t.losses.items()}))
     def after_step(self, t):
         if t.step % self.every: return
-        self.rows.append(dict(step=t.step, **{k: float(v) for k, v in t.losses.items()}))
+        self.record(t)
         if self.path and t.rank == 0:
             with open(self.path, "a", encoding="utf-8") as f: f.write(json.dumps(self.rows[-1])+"\n")
 
