@@ -184,14 +184,13 @@ def _part(d, name): # of a file that may be damaged: the dict under that name, o
 # %% ../nbs/workshop/runs.ipynb #c43cb811
 class RunFolder:
     "What a run has left on disk so far; FileNotFoundError for a folder without a run"
-    live, error, status = False, None, ""
+    live, error, status, total, about = False, None, "", 0, ""
     rows:list[dict]; sheets:dict[int, Path] # losses; step -> path of a sheet
-    remarks:list[str]; seen:list | None # what is damaged; what was there
+    remarks:list[str]; seen:list | None # what is damaged; what was there at the last look
     def __init__(self,
         folder:str | Path # the folder given to `--out` of `pmsgan train` or `pmsgan demo`
     ):
-        self.folder, self.rows, self.sheets, self.seen = Path(folder), [], {}, None
-        self.total, self.about, self.remarks = 0, self.folder.name, []
+        self.folder, self.rows, self.sheets, self.remarks, self.seen = Path(folder), [], {}, [], None
         self.read()
     def read(self) -> bool: # has anything changed?
         "Reads what is new; FileNotFoundError when the folder holds no run (anymore)"
