@@ -166,3 +166,12 @@ def test_no_paths_of_one_machine():
             text = "\n".join(source(c)+"".join("".join(o.get("text", "")) for o in c.get("outputs", ())) for c in cells(p))
         found += [f"{p.name}: {m}" for m in re.findall(r"(?<![\w.])(?:/(?:home|root|work|tmp|Users)/\w+|\.\./shared)", text)]
     assert not found, found
+
+def test_references():
+    "Every number in brackets in the prose is in the list of references"
+    known = set(re.findall(r'<a id="(\d+)"></a>', "\n".join(source(c) for c in cells(ROOT/"nbs/workshop/references.ipynb"))))
+    for p in NOTEBOOKS:
+        text = "\n".join(source(c) for c in cells(p, "markdown"))
+        text = re.sub(r"```.*?```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|\]\([^)]*\)", "", text, flags=re.S) # code, formulas, links' targets
+        cited = set(re.findall(r"\[(\d+)[\]]", text))
+        assert cited <= known, f"{p.name}: {', '.join(sorted(cited-known))} not in references"
