@@ -6,7 +6,7 @@
 __all__ = ['main']
 
 # %% ../nbs/workshop/commands.ipynb #0cd3c140
-import argparse, atexit, copy, hashlib, json, os, signal, sys, time
+import argparse, atexit, copy, hashlib, os, signal, sys, time
 from functools import partial
 from pathlib import Path
 
@@ -215,14 +215,13 @@ ROOM = 2**30 # bytes of decoded pictures that a command keeps in memory
 def glance(path) -> tuple: # the two sides, the shorter first: the picture may be stored lying on its side
     "Looks at a picture without decoding it; ValueError names a file that is damaged or smaller than 4×4"
     from PIL import Image
-    from pmsgan.images import read_image
+    from pmsgan.images import check_halvable, read_image
     try:
         with Image.open(path) as im:
             size = im.size
             im.verify()
     except Exception: size = read_image(path).size # it knows what to say, or finds that nothing is wrong
-    if min(size) < 4:
-        raise ValueError(f"{path} is {size[0]}×{size[1]}: too small to be halved twice; use at least 4×4")
+    check_halvable(size, path)
     return tuple(sorted(size))
 
 def prepared(
@@ -446,12 +445,10 @@ def read_pixels(
 ): # array H×W×3 of uint8
     "Reads a picture and brings it to the network's size; ValueError for one smaller than 4×4"
     import numpy as np
-    from pmsgan.images import read_image
+    from pmsgan.images import check_halvable, read_image
     from pmsgan.pyramid import fit_image
     im = read_image(path)
-    if min(im.size) < 4:
-        raise ValueError(f"{path}: {im.width}×{im.height} pixels are too few to be halved twice; "
-                         "use pictures of at least 4×4")
+    check_halvable(im.size, path)
     return np.asarray(im if size == "native" else fit_image(im, size, fit)) # H×W×3
 
 # %% ../nbs/workshop/commands.ipynb #885e3fbd

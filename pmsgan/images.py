@@ -66,6 +66,15 @@ def read_image(
         raise ValueError(f"{path}: damaged, cut short or of an unknown kind ({str(e) or type(e).__name__}); "
                          "replace it, or save it again as 8-bit PNG or JPEG") from None
 
+# %% ../nbs/workshop/images.ipynb #7a11f0e2
+def check_halvable(
+    size:tuple, # width and height, pixels
+    called # what the error calls the picture: its path
+) -> None:
+    "ValueError for a picture that cannot be halved twice, as the pyramid does"
+    if min(size) < 4:
+        raise ValueError(f"{called} is {size[0]}×{size[1]}: too small to halve twice; use pictures of at least 4×4")
+
 # %% ../nbs/workshop/images.ipynb #58ff1358
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 

@@ -9,7 +9,6 @@ __all__ = ['Pane', 'View', 'contact_sheet', 'still', 'Explorer', 'describe', 'ex
 import html
 import io
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 
-from .images import match_stems, read_image, to_rgb
+from .images import check_halvable, match_stems, read_image, to_rgb
 from .tools import one_of
 
 # %% ../nbs/01_pyramid.ipynb #6298f924
@@ -92,8 +92,7 @@ def _open(picture, name): # a path or a picture -> RGB picture, and what errors 
     return read_image(picture), picture
 
 def _square(im, called, size, fit): # RGB picture -> size×size×3, uint8
-    if min(im.size) < 4:
-        raise ValueError(f"{called} is {im.width}×{im.height}: too small to halve twice; use pictures of at least 4×4")
+    check_halvable(im.size, called)
     return np.asarray(fit_image(im, size, fit))
 
 def _squares(source, target, size, fit, name): # two paths or pictures -> two size×size×3, uint8

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
 
 from .tools import BLUE, ORANGE, atomic, read_json
 
@@ -53,6 +52,7 @@ def seed_interval(
     v = np.asarray(values, float)
     if not len(v): raise ValueError("no values: expected one per seed")
     if len(v) < 2: return float(v.mean()), math.nan, math.nan
+    from scipy import stats # here, since half a second is long for those who compute no interval
     half = stats.t.ppf((1+level)/2, len(v)-1)*stats.sem(v)
     return float(v.mean()), float(v.mean()-half), float(v.mean()+half)
 
@@ -70,6 +70,7 @@ def ratio_interval(
     if min(len(u), len(v)) < 2: return float(np.exp(middle)), math.nan, math.nan
     vu, vv = u.var(ddof=1)/len(u), v.var(ddof=1)/len(v)
     if vu+vv == 0: return (float(np.exp(middle)),)*3
+    from scipy import stats
     df = (vu+vv)**2/(vu**2/(len(u)-1)+vv**2/(len(v)-1))
     half = stats.t.ppf((1+level)/2, df)*(vu+vv)**.5
     return float(np.exp(middle)), float(np.exp(middle-half)), float(np.exp(middle+half))

@@ -12,7 +12,6 @@ import ipywidgets as W
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastcore.basics import patch
 
 from .explorer import (Scene, SceneControls, difference, face_parts, l1, load_lpips, measure, stage_images,
                              trace_of, translated)

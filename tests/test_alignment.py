@@ -1,18 +1,16 @@
 "What the notebook about alignment cannot test: the extra is optional, an interrupted folder, real aligned pictures (where there are some)."
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ENV, ROOT
+from conftest import ENV, REAL_PAIRS
 from PIL import Image
 
 from pmsgan import alignment
 from pmsgan.alignment import CUFS, align_folder, find_eyes
 
-PLACE = Path(os.environ.get("PMSGAN_REAL_PAIRS", ROOT.parent/"shared"/"data"/"cuhk_student"/"train")) # aligned pictures of the CUHK student database
 
 def folder(path, n):
     path.mkdir()
@@ -51,11 +49,11 @@ def test_many_bad_pictures_are_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"^9 of 9 pictures .* and 4 more$") as e: align_folder(images, tmp_path/"out", landmarks={})
     assert "\n" not in str(e.value)
 
-@pytest.mark.skipif(not (PLACE/"photo").is_dir(), reason="no real pairs here: set PMSGAN_REAL_PAIRS to a folder with photo/ and sketch/")
+@pytest.mark.skipif(not (REAL_PAIRS/"photo").is_dir(), reason="no real pairs here: set PMSGAN_REAL_PAIRS to a folder with photo/ and sketch/")
 @pytest.mark.parametrize("kind", ["photo", "sketch"])
 def test_detector_on_aligned_pictures(kind):
     pytest.importorskip("cv2")
-    files = [p for p in sorted((PLACE/kind).iterdir()) if Image.open(p).size == (CUFS.width, CUFS.height)][:20]
+    files = [p for p in sorted((REAL_PAIRS/kind).iterdir()) if Image.open(p).size == (CUFS.width, CUFS.height)][:20]
     if not files: pytest.skip("no pictures of 200×250")
     off = [math.dist(found, true) for p in files for found, true in zip(find_eyes(Image.open(p)), CUFS.eyes)]
     assert sum(off)/len(off) < 2.5 and max(off) < 6

@@ -5,7 +5,6 @@ panes of an explorer changed their picture."""
 import importlib.util
 import io
 import shutil
-import sys
 from functools import partial
 
 import browser

@@ -1,6 +1,5 @@
 "The command line from outside: exit status, one line on standard error, nothing half-written."
 import json
-import os
 import shutil
 import signal
 import subprocess

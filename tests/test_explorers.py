@@ -1,12 +1,10 @@
 "The explorers without a browser: what an update costs beside its unavoidable parts, and LPIPS with real weights."
-import os
 import statistics
 import time
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, WEIGHTS
 
 from pmsgan.attention import AttentionExplorer, Look
 from pmsgan.explorer import Scene, SceneControls, StageExplorer, load_lpips
@@ -14,7 +12,6 @@ from pmsgan.faces import face
 from pmsgan.switchboard import Switchboard
 from pmsgan.weights import LPIPS
 
-WEIGHTS = Path(os.environ.get("PMSGAN_WEIGHTS", ROOT.parent/"shared"/"weights"))
 CHECKPOINT = ROOT/"data"/"checkpoints"/"sketch.safetensors"
 
 def seconds(f, n=7):

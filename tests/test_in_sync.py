@@ -107,7 +107,6 @@ def test_parameters(path):
 
 @each_taught
 def test_form(path):
-    headings = [source(c).splitlines()[0] for c in cells(path, "markdown") if source(c).strip()]
     text = "\n".join(source(c) for c in cells(path, "markdown"))
     for part in ("## Recap", "## Exercises", "<details>", "## Next"): assert part in text, f"{part} is missing"
     folded = [c for c in cells(path, "markdown") if source(c).startswith("## Checks")]

@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, WEIGHTS
 from PIL import Image
 
 from pmsgan.evaluation import InceptionFeatures, evaluate, frechet, fsim, kid
@@ -20,7 +20,6 @@ from pmsgan.weights import LPIPS, WEIGHT_FILES, import_torchvision
 
 INCEPTION_FILE = WEIGHT_FILES["inception"][0]
 
-WEIGHTS = Path(os.environ.get("PMSGAN_WEIGHTS", ROOT.parent/"shared"/"weights"))
 IMAGES = Path(os.environ.get("PMSGAN_REFERENCE_IMAGES", ROOT.parent/"shared"/"reference_images"))
 
 def load(name):

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import CHAPTERS, ENV, ROOT, TIMINGS, WORKSHOP
+from conftest import CHAPTERS, ENV, TIMINGS, WORKSHOP
 
 NOTEBOOKS = [*WORKSHOP, *CHAPTERS]
 PROFILE = os.environ.get("PMSGAN_PROFILE", "fast")
