@@ -381,9 +381,9 @@ def measure_engines(
             engine(x)
             if x.is_cuda: torch.cuda.synchronize()
             times[name].append(time.perf_counter()-began)
-    plain = statistics.median(times["eager"])
-    rows = {n: dict(median=statistics.median(v), least=min(v), most=max(v), faster=plain/statistics.median(v),
-                    prepared=made[n], **_apart(out[n].y, out["eager"].y), times=v) for n, v in times.items()}
+    ratio = lambda v: statistics.median(p/t for p, t in zip(times["eager"], v)) # round by round
+    rows = {n: dict(median=statistics.median(v), least=min(v), most=max(v), faster=ratio(v), prepared=made[n],
+                    **_apart(out[n].y, out["eager"].y), times=v) for n, v in times.items()}
     return dict(size=list(x.shape[2:]), batch=len(x), rounds=rounds, threads=torch.get_num_threads(), engines=rows)
 
 def _apart(y, plain): # two pictures in [-1, 1]
