@@ -44,7 +44,7 @@ METRICS = ("lpips-alex", "lpips-squeeze", "lpips-vgg", "fsim", "fid", "kid", "ss
 PAPER_METRICS = METRICS[:5]
 
 METHODS = ("a", "b", "c", "d", "e", "pix2pix", "unet", "cyclegan")
-SYSTEMS = ("pix2pix", "cyclegan", "u2net", "apdrawinggan", "apdrawinggan++", "psp", "pmsgan", "pmsgan-small")
+SYSTEMS = ("pix2pix", "cyclegan", "apdrawinggan", "apdrawinggan++", "u2net", "psp", "pmsgan", "pmsgan-small")
 TABLE_IX = SYSTEMS[:7]
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 

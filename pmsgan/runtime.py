@@ -8,7 +8,7 @@ __all__ = ['DTYPES', 'PER_PIXEL', 'Tasks', 'wait', 'alternate', 'spread', 'ratio
            'about_line', 'plot_benchmark', 'Bytes', 'part_costs', 'part_seconds', 'roof', 'plot_roofline',
            'stage_tasks', 'critical_path', 'in_turn', 'at_once', 'study']
 
-# %% ../nbs/14_runtime.ipynb #c9a9001b
+# %% ../nbs/14_runtime.ipynb #80285ef8
 import ctypes
 import gc
 import math
@@ -40,7 +40,7 @@ from .pyramid import pyramid, to_image, to_tensor
 from .systems import SYSTEMS, count
 from .tools import BLUE, GRAY, GREEN, ORANGE, bar, few, one_of, pick_device, save_picture
 
-# %% ../nbs/14_runtime.ipynb #ffed63eb
+# %% ../nbs/14_runtime.ipynb #b03dfab7
 def wait(
     device:"str|torch.device" # what is asked to finish
 ) -> None:
@@ -62,7 +62,7 @@ def _laps(steps, device, now):
         start = end
     return laps
 
-# %% ../nbs/14_runtime.ipynb #f8daa91e
+# %% ../nbs/14_runtime.ipynb #0b299afc
 @torch.inference_mode()
 def alternate(
     tasks:Mapping[str, Mapping[str, Callable]], # name -> its steps in order; each gets what the last returned, the first None
@@ -94,7 +94,7 @@ def alternate(
         if was_on: gc.enable()
     return times
 
-# %% ../nbs/14_runtime.ipynb #d11c122b
+# %% ../nbs/14_runtime.ipynb #389249d4
 def spread(
     times:Iterable[float] # of one step, or of anything else
 ) -> dict[str, float]: # median, q1, q3 (the quartiles), least
@@ -112,7 +112,7 @@ def ratio(
     if len(times) != len(others): raise ValueError(f"{len(times)} and {len(others)} times: expected the same rounds")
     return spread(a/b for a, b in zip(times, others))
 
-# %% ../nbs/14_runtime.ipynb #659cd30d
+# %% ../nbs/14_runtime.ipynb #bc6bbe69
 DTYPES = dict(fp32=torch.float32, tf32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16) # precision -> of weights
 
 def image_of(
@@ -136,7 +136,7 @@ def from_file_to_file(
         for i, image in enumerate(y.float().cpu()): save_picture(Path(folder)/f"{i}.png", to_image(image))
     return dict(read=read, network=network, write=write)
 
-# %% ../nbs/14_runtime.ipynb #d549445a
+# %% ../nbs/14_runtime.ipynb #51009297
 def machine(
     device:"str|torch.device"="cpu" # what was measured
 ) -> dict[str, Any]: # cpu, cores, threads, gpu, torch, system
@@ -166,7 +166,7 @@ def settings(
         torch.set_num_threads(before)
         torch.set_float32_matmul_precision(matmul)
 
-# %% ../nbs/14_runtime.ipynb #ea737729
+# %% ../nbs/14_runtime.ipynb #ff9a68b1
 def free_memory(
     device:"str|torch.device"="cpu"
 ) -> int|None: # bytes; None where nobody says
@@ -199,7 +199,7 @@ def peak_memory(
     run()
     return max(0, _status("VmHWM")-before)
 
-# %% ../nbs/14_runtime.ipynb #981fcf98
+# %% ../nbs/14_runtime.ipynb #d21b751f
 def tried(
     name:str, # one of SYSTEMS
     size:int # side of the picture, pixels
@@ -227,7 +227,7 @@ def check_room(
                           f"time fewer systems at once, or a smaller size or batch")
     return need
 
-# %% ../nbs/14_runtime.ipynb #1f512810
+# %% ../nbs/14_runtime.ipynb #4451c01e
 def _measure(names, size, batch, device, precision, rounds, seconds, seed, source):
     "One row for each system at one size and batch"
     tasks, nets, costs = {}, {}, {n: tried(n, size) for n in names}
@@ -237,7 +237,7 @@ def _measure(names, size, batch, device, precision, rounds, seconds, seed, sourc
             torch.manual_seed(seed)
             nets[n] = SYSTEMS[n].build(size).eval().to(device, DTYPES[precision])
             tasks[n] = from_file_to_file(nets[n], source, folder, batch)
-        times = alternate(tasks, rounds, seconds, device, seed=seed)
+        times = alternate(tasks, rounds, seconds, device, 3 if device.type == "cuda" else 1, seed)
         x = tasks[names[0]]["read"](None)
         memory = {n: peak_memory(lambda: nets[n](x), device) for n in names}
     return [dict(system=n, title=SYSTEMS[n].title, size=size, batch=batch, **costs[n], memory=memory[n],
@@ -259,24 +259,24 @@ def benchmark(
 ) -> dict: # about, and rows; `benchmark_table` and `plot_benchmark` show it
     "Table IX: all systems side by side in one process; ValueError before anything is built"
     for n in systems: one_of("system", n, SYSTEMS)
-    names, device = list(dict.fromkeys(systems)), pick_device(device)
-    if precision == "tf32" and device.type != "cuda": raise ValueError(f"tf32 on {device}: only GPUs of NVIDIA have it")
+    names, place = list(dict.fromkeys(systems)), pick_device(device)
+    if precision == "tf32" and place.type != "cuda": raise ValueError(f"tf32 on {place}: only GPUs of NVIDIA have it")
     costs = {s: [tried(n, s) for n in names] for s in bar(sizes, "trying the sizes")} # raises early
-    need = max(check_room(costs[s], max(batches)*s**2, device, precision) for s in sizes)
+    need = max(check_room(costs[s], max(batches)*s**2, place, precision) for s in sizes)
     say(f"{len(names)} systems in memory at once: about {need/1e9:.1f} GB, most of it free again afterward")
     rows:list[dict] = []
     with settings(threads, precision), tempfile.TemporaryDirectory() as folder:
-        about = dict(machine=machine(device), device=str(device), precision=precision, seed=seed,
+        about = dict(machine=machine(place), device=str(place), precision=precision, seed=seed,
                      date=date.today().isoformat(), command=command, version=pmsgan.__version__)
         photo = Image.fromarray(face(seed, 256, ("photo",)).images["photo"])
         for size in sizes:
             source = Path(folder)/f"{size}.png"
             photo.resize((size, size)).save(source)
             for batch in batches:
-                rows += _measure(names, size, batch, device, precision, rounds, seconds, seed, source)
+                rows += _measure(names, size, batch, place, precision, rounds, seconds, seed, source)
     return dict(about=about, rows=rows)
 
-# %% ../nbs/14_runtime.ipynb #d439ea6d
+# %% ../nbs/14_runtime.ipynb #5aed1984
 def _base(rows):
     "What the others are compared with: pix2pix, if it is there"
     return next((r for r in rows if r["system"] == "pix2pix"), rows[0])
@@ -312,7 +312,7 @@ def benchmark_table(
                          f"| {1000*whole['median']:.4g} ms | {b['median']:.2f} | {paper or ''} |")
     return "\n".join(lines[1:])
 
-# %% ../nbs/14_runtime.ipynb #a76fb3e2
+# %% ../nbs/14_runtime.ipynb #7a7dc492
 def about_line(
     record:Mapping[str, Any] # what `benchmark` returned
 ) -> str: # one line
@@ -353,7 +353,7 @@ def plot_benchmark(
     ax.legend(loc="upper center", bbox_to_anchor=(.5, 1.16), ncols=3, frameon=False)
     return ax
 
-# %% ../nbs/14_runtime.ipynb #d52d0e37
+# %% ../nbs/14_runtime.ipynb #68420b7c
 class Bytes(TorchDispatchMode):
     "Adds up what every operation reads and writes, as if nothing stayed in a cache; views move nothing"
     def __init__(self): super().__init__(); self.moved = 0
@@ -384,7 +384,7 @@ def part_costs(
             generator.through(xs, note)
     return costs
 
-# %% ../nbs/14_runtime.ipynb #987a9fb2
+# %% ../nbs/14_runtime.ipynb #16b66b4f
 @torch.inference_mode()
 def part_seconds(
     generator:Generator, # on its device
@@ -394,7 +394,8 @@ def part_seconds(
     seed:int=0 # of the picture, which is noise
 ) -> dict[str, list[float]]: # "E1", "EFF2", … -> seconds, one number for each round
     "How long each part takes, by the clock at each entry of the trace"
-    p, times = next(generator.parameters()), {}
+    p = next(generator.parameters())
+    times:dict[str, list[float]] = {}
     torch.manual_seed(seed)
     xs = pyramid(torch.rand(batch, 3, size, size, device=p.device, dtype=p.dtype)*2-1)
     def note(name, t):
@@ -422,7 +423,7 @@ def roof(
     t = alternate(dict(product=dict(s=lambda _: a@a), copy=dict(s=lambda _: c.copy_(b))), 5, device=device)
     return dict(multiply_adds=side**3/min(t["product"]["s"]), bytes=2*b.numel()*4/min(t["copy"]["s"]))
 
-# %% ../nbs/14_runtime.ipynb #52f89d8d
+# %% ../nbs/14_runtime.ipynb #13de57c7
 def plot_roofline(
     parts:Mapping[str, Mapping[str, float]], # name -> multiply_adds, bytes, seconds
     roof:Mapping[str, float], # see `roof`
@@ -444,7 +445,7 @@ def plot_roofline(
     ax.grid(alpha=.3, which="both")
     return ax
 
-# %% ../nbs/14_runtime.ipynb #53c6ff5d
+# %% ../nbs/14_runtime.ipynb #7f641964
 Tasks = dict[str, tuple[Callable, tuple[str, ...]]] # name -> the part, and the names of what it takes
 
 def stage_tasks(
@@ -457,7 +458,7 @@ def stage_tasks(
     for j in range(1, n+1):
         x = f"x{j}" if j > 1 else "x"
         if j > 1 and chained: tasks[f"EFF{j}"] = g.effs[j-2], (f"E{j-1}", x)
-        elif j > 1: tasks[f"EFF{j}"] = g.effs[j-2].dense, (x,) # what is left of it
+        elif j > 1: tasks[f"EFF{j}"] = g.effs[j-2].get_submodule("dense"), (x,) # what is left of it
         tasks[f"E{j}"] = g.encoders[j-1], (f"EFF{j}" if j > 1 else x,)
     es = tuple(f"E{j}" for j in range(1, n+1))
     for j, csasp in enumerate(g.csasps, 1): tasks[f"CSASP{j}"] = lambda *e, f=csasp: f(e), es
@@ -485,7 +486,7 @@ def critical_path(
     while via[path[0] or ""]: path.insert(0, via[path[0] or ""])
     return max(done.values()), [name for name in path if name]
 
-# %% ../nbs/14_runtime.ipynb #cf3c69f1
+# %% ../nbs/14_runtime.ipynb #f5a691af
 def in_turn(
     tasks:Tasks, # see `stage_tasks`
     xs:Sequence[torch.Tensor] # x, x2, x3
@@ -526,7 +527,7 @@ def at_once(
         for name, (part, needs) in tasks.items(): jobs[name] = pool.submit(work, part, needs)
     return {**inputs, **{name: job.result() for name, job in jobs.items()}}
 
-# %% ../nbs/14_runtime.ipynb #4b5d15c7
+# %% ../nbs/14_runtime.ipynb #af5cae6c
 def _ways(generator, size, device, seed):
     "Stages in turn and at once, as tasks for `alternate`"
     torch.manual_seed(seed)
