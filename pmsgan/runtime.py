@@ -6,9 +6,9 @@
 __all__ = ['DTYPES', 'PER_PIXEL', 'Tasks', 'wait', 'alternate', 'spread', 'ratio', 'image_of', 'from_file_to_file', 'machine',
            'settings', 'free_memory', 'peak_memory', 'tried', 'check_room', 'benchmark', 'groups', 'benchmark_table',
            'about_line', 'plot_benchmark', 'Bytes', 'part_costs', 'part_seconds', 'roof', 'plot_roofline',
-           'stage_tasks', 'critical_path', 'in_turn', 'at_once', 'study']
+           'stage_tasks', 'critical_path', 'in_turn', 'at_once', 'study', 'pareto', 'plot_front']
 
-# %% ../nbs/14_runtime.ipynb #80285ef8
+# %% ../nbs/14_runtime.ipynb #d4f8c08c
 import ctypes
 import gc
 import math
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait as first_done
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -40,7 +40,7 @@ from .pyramid import pyramid, to_image, to_tensor
 from .systems import SYSTEMS, count
 from .tools import BLUE, GRAY, GREEN, ORANGE, bar, few, one_of, pick_device, save_picture
 
-# %% ../nbs/14_runtime.ipynb #b03dfab7
+# %% ../nbs/14_runtime.ipynb #ca5ac3cd
 def wait(
     device:"str|torch.device" # what is asked to finish
 ) -> None:
@@ -62,7 +62,7 @@ def _laps(steps, device, now):
         start = end
     return laps
 
-# %% ../nbs/14_runtime.ipynb #0b299afc
+# %% ../nbs/14_runtime.ipynb #f3af7d9f
 @torch.inference_mode()
 def alternate(
     tasks:Mapping[str, Mapping[str, Callable]], # name -> its steps in order; each gets what the last returned, the first None
@@ -94,7 +94,7 @@ def alternate(
         if was_on: gc.enable()
     return times
 
-# %% ../nbs/14_runtime.ipynb #389249d4
+# %% ../nbs/14_runtime.ipynb #3fdc78e9
 def spread(
     times:Iterable[float] # of one step, or of anything else
 ) -> dict[str, float]: # median, q1, q3 (the quartiles), least
@@ -112,7 +112,7 @@ def ratio(
     if len(times) != len(others): raise ValueError(f"{len(times)} and {len(others)} times: expected the same rounds")
     return spread(a/b for a, b in zip(times, others))
 
-# %% ../nbs/14_runtime.ipynb #bc6bbe69
+# %% ../nbs/14_runtime.ipynb #103e7fe8
 DTYPES = dict(fp32=torch.float32, tf32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16) # precision -> of weights
 
 def image_of(
@@ -136,18 +136,19 @@ def from_file_to_file(
         for i, image in enumerate(y.float().cpu()): save_picture(Path(folder)/f"{i}.png", to_image(image))
     return dict(read=read, network=network, write=write)
 
-# %% ../nbs/14_runtime.ipynb #51009297
+# %% ../nbs/14_runtime.ipynb #28dc8657
 def machine(
     device:"str|torch.device"="cpu" # what was measured
-) -> dict[str, Any]: # cpu, cores, threads, gpu, torch, system
-    "What a reader must know about the machine"
+) -> dict[str, Any]: # cpu, cores, threads, gpu, torch, python, system, environment
+    "What a reader must know about the machine, with variables of the environment that change times"
     cpu, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if info.is_file():
         names = [l.split(":", 1)[1].strip() for l in info.read_text().splitlines() if l.startswith("model name")]
         cpu = names[0] if names else cpu
     gpu = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None
     return dict(cpu=cpu, cores=os.cpu_count(), threads=torch.get_num_threads(), gpu=gpu, torch=torch.__version__,
-                python=platform.python_version(), system=f"{platform.system()} {platform.machine()}")
+                python=platform.python_version(), system=f"{platform.system()} {platform.machine()}",
+                environment={k: v for k, v in os.environ.items() if k.startswith(("MALLOC_", "OMP_", "MKL_", "KMP_"))})
 
 @contextmanager
 def settings(
@@ -166,7 +167,7 @@ def settings(
         torch.set_num_threads(before)
         torch.set_float32_matmul_precision(matmul)
 
-# %% ../nbs/14_runtime.ipynb #ff9a68b1
+# %% ../nbs/14_runtime.ipynb #f72a231a
 def free_memory(
     device:"str|torch.device"="cpu"
 ) -> int|None: # bytes; None where nobody says
@@ -199,7 +200,7 @@ def peak_memory(
     run()
     return max(0, _status("VmHWM")-before)
 
-# %% ../nbs/14_runtime.ipynb #d21b751f
+# %% ../nbs/14_runtime.ipynb #11db4b4e
 def tried(
     name:str, # one of SYSTEMS
     size:int # side of the picture, pixels
@@ -227,7 +228,7 @@ def check_room(
                           f"time fewer systems at once, or a smaller size or batch")
     return need
 
-# %% ../nbs/14_runtime.ipynb #4451c01e
+# %% ../nbs/14_runtime.ipynb #8fcfe103
 def _measure(names, size, batch, device, precision, rounds, seconds, seed, source):
     "One row for each system at one size and batch"
     tasks, nets, costs = {}, {}, {n: tried(n, size) for n in names}
@@ -276,7 +277,7 @@ def benchmark(
                 rows += _measure(names, size, batch, place, precision, rounds, seconds, seed, source)
     return dict(about=about, rows=rows)
 
-# %% ../nbs/14_runtime.ipynb #5aed1984
+# %% ../nbs/14_runtime.ipynb #1004fec5
 def _base(rows):
     "What the others are compared with: pix2pix, if it is there"
     return next((r for r in rows if r["system"] == "pix2pix"), rows[0])
@@ -296,7 +297,7 @@ def benchmark_table(
     record:Mapping[str, Any] # what `benchmark` returned, perhaps by way of JSON
 ) -> str: # Markdown; also good to read on a terminal
     "A table for each size and batch: cost, time, and ratios beside those of Table IX"
-    lines = []
+    lines, digits = [], lambda s: ",.0f" if s["median"] > .1 else ".1f"
     for (size, batch), rows in groups(record).items():
         base = _base(rows)
         lines += ["", f"| {size}²{f', batch {batch}' if batch > 1 else ''} | parameters | GMACs | memory | network "
@@ -308,11 +309,11 @@ def benchmark_table(
             paper = r["paper_seconds"] and base["paper_seconds"] and f"{r['paper_seconds']/base['paper_seconds']:.2f}"
             memory = "" if r["memory"] is None else f"{r['memory']/1e6:.0f} MB"
             lines.append(f"| {r['title']} | {r['parameters']/1e6:.1f} M | {r['multiply_adds']/1e9:.1f} | {memory} "
-                         f"| {1000*net['median']:.4g} ms | {a['median']:.2f} ({a['q1']:.2f} to {a['q3']:.2f}) "
-                         f"| {1000*whole['median']:.4g} ms | {b['median']:.2f} | {paper or ''} |")
+                         f"| {1000*net['median']:{digits(net)}} ms | {a['median']:.2f} ({a['q1']:.2f} to {a['q3']:.2f}) "
+                         f"| {1000*whole['median']:{digits(whole)}} ms | {b['median']:.2f} | {paper or ''} |")
     return "\n".join(lines[1:])
 
-# %% ../nbs/14_runtime.ipynb #7a7dc492
+# %% ../nbs/14_runtime.ipynb #07f5af17
 def about_line(
     record:Mapping[str, Any] # what `benchmark` returned
 ) -> str: # one line
@@ -353,7 +354,7 @@ def plot_benchmark(
     ax.legend(loc="upper center", bbox_to_anchor=(.5, 1.16), ncols=3, frameon=False)
     return ax
 
-# %% ../nbs/14_runtime.ipynb #68420b7c
+# %% ../nbs/14_runtime.ipynb #7243739f
 class Bytes(TorchDispatchMode):
     "Adds up what every operation reads and writes, as if nothing stayed in a cache; views move nothing"
     def __init__(self): super().__init__(); self.moved = 0
@@ -384,7 +385,7 @@ def part_costs(
             generator.through(xs, note)
     return costs
 
-# %% ../nbs/14_runtime.ipynb #16b66b4f
+# %% ../nbs/14_runtime.ipynb #87717678
 @torch.inference_mode()
 def part_seconds(
     generator:Generator, # on its device
@@ -423,7 +424,7 @@ def roof(
     t = alternate(dict(product=dict(s=lambda _: a@a), copy=dict(s=lambda _: c.copy_(b))), 5, device=device)
     return dict(multiply_adds=side**3/min(t["product"]["s"]), bytes=2*b.numel()*4/min(t["copy"]["s"]))
 
-# %% ../nbs/14_runtime.ipynb #13de57c7
+# %% ../nbs/14_runtime.ipynb #8bd08bbf
 def plot_roofline(
     parts:Mapping[str, Mapping[str, float]], # name -> multiply_adds, bytes, seconds
     roof:Mapping[str, float], # see `roof`
@@ -445,7 +446,7 @@ def plot_roofline(
     ax.grid(alpha=.3, which="both")
     return ax
 
-# %% ../nbs/14_runtime.ipynb #7f641964
+# %% ../nbs/14_runtime.ipynb #a8782d69
 Tasks = dict[str, tuple[Callable, tuple[str, ...]]] # name -> the part, and the names of what it takes
 
 def stage_tasks(
@@ -486,7 +487,7 @@ def critical_path(
     while via[path[0] or ""]: path.insert(0, via[path[0] or ""])
     return max(done.values()), [name for name in path if name]
 
-# %% ../nbs/14_runtime.ipynb #f5a691af
+# %% ../nbs/14_runtime.ipynb #3135323b
 def in_turn(
     tasks:Tasks, # see `stage_tasks`
     xs:Sequence[torch.Tensor] # x, x2, x3
@@ -515,19 +516,24 @@ def _in_streams(tasks, xs):
 
 def at_once(
     tasks:Tasks, # see `stage_tasks`
-    xs:Sequence[torch.Tensor] # x, x2, x3, on a CPU or a CUDA device
+    xs:Sequence[torch.Tensor], # x, x2, x3, on a CPU or a CUDA device
+    workers:int|None=None # threads, on a CPU; None: one for each core
 ) -> dict[str, torch.Tensor]: # as `in_turn`
     "Every part as soon as its inputs are there: in streams on a GPU, elsewhere in threads"
     if xs[0].is_cuda: return _in_streams(tasks, xs)
-    jobs:dict[str, Any] = {}
-    inputs = dict(zip(("x", "x2", "x3"), xs))
+    known, left = dict(zip(("x", "x2", "x3"), xs)), dict(tasks)
+    running:dict[Future, str] = {}
     @torch.inference_mode() # a new thread knows nothing of the mode of the old one
-    def work(part, needs): return part(*(inputs[n] if n in inputs else jobs[n].result() for n in needs))
-    with ThreadPoolExecutor(len(tasks)) as pool: # in order, so no part waits for one that has not begun
-        for name, (part, needs) in tasks.items(): jobs[name] = pool.submit(work, part, needs)
-    return {**inputs, **{name: job.result() for name, job in jobs.items()}}
+    def work(part, inputs): return part(*inputs)
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        while left or running:
+            for name in [n for n, (_, needs) in left.items() if all(k in known for k in needs)]:
+                part, needs = left.pop(name)
+                running[pool.submit(work, part, [known[k] for k in needs])] = name
+            for job in first_done(running, return_when="FIRST_COMPLETED").done: known[running.pop(job)] = job.result()
+    return known
 
-# %% ../nbs/14_runtime.ipynb #af5cae6c
+# %% ../nbs/14_runtime.ipynb #370773a9
 def _ways(generator, size, device, seed):
     "Stages in turn and at once, as tasks for `alternate`"
     torch.manual_seed(seed)
@@ -570,3 +576,35 @@ def study(
         best = roof(device)
     return dict(about=about, roof=best, parts=parts, ablation={k: v["network"] for k, v in ablation.items()},
                 ways={k: v["network"] for k, v in ways.items()})
+
+# %% ../nbs/14_runtime.ipynb #91496003
+def pareto(
+    points:Mapping[str, tuple[float, float]] # name -> (time, LPIPS), both better when smaller
+) -> list[str]: # by rising time
+    "Names of the points that no other one beats in both"
+    best, found = math.inf, []
+    for name in sorted(points, key=lambda n: points[n]):
+        if points[name][1] < best:
+            best = points[name][1]
+            found.append(name)
+    return found
+
+def plot_front(
+    variants:Sequence[Mapping[str, Any]], # each: name, time (× pix2pix), `metric` (one number for each seed)
+    metric:str="lpips_alex", # which of the scores
+    ax=None
+):
+    "Quality against time: a dot is a mean over seeds, its line reaches from the best to the worst seed"
+    import matplotlib.pyplot as plt
+    ax = ax or plt.subplots(figsize=(9, 5))[1]
+    points = {v["name"]: (v["time"], float(np.mean(v[metric]))) for v in variants}
+    front = pareto(points)
+    ax.step(*zip(*(points[n] for n in front)), where="post", color=GRAY, lw=1, zorder=1)
+    for v in variants:
+        color, at = (ORANGE if v["name"] in front else BLUE), points[v["name"]]
+        ax.plot([at[0]]*2, [min(v[metric]), max(v[metric])], color=color, lw=1.5)
+        ax.plot(*at, "o", color=color)
+        ax.annotate(v["name"], at, xytext=(6, 4), textcoords="offset points", fontsize=9)
+    ax.set(xscale="log", xlabel="time at 512², as a multiple of pix2pix's", ylabel=f"{metric}, smaller is better")
+    ax.xaxis.set_major_formatter("{x:g}"); ax.grid(alpha=.3, which="both")
+    return ax
