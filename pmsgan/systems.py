@@ -28,7 +28,7 @@ def count(
     size:int=512, # side of the picture
     batch:int=1 # pictures at once
 ) -> dict[str, int]: # parameters, and multiply_adds of one forward pass
-    "Counts without computing, on the meta device; multiply_adds are half of PyTorch's own count of operations"
+    "Counts without computing, on the meta device; multiply_adds are half of what PyTorch's own counter counts"
     state = {k: v.detach().to("meta") for k, v in [*module.named_parameters(), *module.named_buffers()]}
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         functional_call(module, state, (torch.empty(batch, 3, size, size, device="meta"),))
@@ -100,9 +100,10 @@ class U2Net(nn.Module):
 def _half(cin, cout): return nn.Conv2d(cin, cout, 4, 2, 1)            # H×W to H/2×W/2
 def _double(cin, cout): return nn.ConvTranspose2d(cin, cout, 4, 2, 1) # H×W to 2H×2W
 def _norm(c): return nn.InstanceNorm2d(c, affine=True)                # batch norm at batch size 1
-def _ends(w): # two gray drawings to one: B×2×H×W -> B×1×H×W in [-1, 1]
-    return nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(2, w, 7), _norm(w), nn.ReLU(), ReflectBlock(w), ReflectBlock(w),
-                         nn.ReflectionPad2d(3), nn.Conv2d(w, 1, 7), nn.Tanh())
+
+def _fusion(w): # two gray drawings to one: B×2×H×W -> B×1×H×W in [-1, 1]
+    return nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(2, w, 7), _norm(w), nn.ReLU(),
+                         ReflectBlock(w), ReflectBlock(w), nn.ReflectionPad2d(3), nn.Conv2d(w, 1, 7), nn.Tanh())
 
 class SkipNet(nn.Module):
     "pix2pix's U-Net [2] with any number of levels and one gray output: B×3×H×W -> B×1×H×W in [-1, 1]"
@@ -148,6 +149,8 @@ class APDrawingGAN(nn.Module):
     """APDrawingGAN [28]: a U-Net for the whole face, one for each region, and a network that fuses their drawings.
     B×3×size×size in [-1, 1] to a `Translation` with y only, in gray; ValueError for another size"""
     regions:Sequence[tuple] = tuple(REGIONS.values())
+    hair_mask:torch.Tensor # size×size, true where the network for the hair draws
+    back_mask:torch.Tensor # size×size, true outside the head
     def __init__(self,
         size:int=512, # side of the pictures, a multiple of 16, at least 32
         width:int=64 # channels of the first map of each network
@@ -155,12 +158,11 @@ class APDrawingGAN(nn.Module):
         super().__init__()
         self.size, self.places = size, list(_places(size, self.regions))
         self.networks(size, width)
-        self.fusion = _ends(width)
+        self.fusion = _fusion(width)
         hair, back = _ellipse(size, size), ~_ellipse(size, size)
         for t, l, h, w in self.places: hair[t:t+h, l:l+w] = False
         self.register_buffer("hair_mask", hair, persistent=False)
         self.register_buffer("back_mask", back, persistent=False)
-        init_weights(self, "paper")
     def networks(self, size, w): # the ones that draw
         self.whole = SkipNet([w*min(2**i, 8) for i in range(unet_levels(size))])
         self.parts = nn.ModuleList([SkipNet([w, 2*w, 4*w]) for _ in self.places])
@@ -181,7 +183,7 @@ class APDrawingGAN(nn.Module):
         return Translation(self.fusion(torch.cat([self.whole(x), local], 1)).expand(-1, 3, -1, -1))
 
 # %% ../nbs/workshop/systems.ipynb #83bb1052
-def _gray_resnet(blocks, width): # B×3×H×W -> B×1×H×W in [-1, 1]: CycleGAN's network, its last convolution with one channel
+def _gray_resnet(blocks, width): # CycleGAN's network with one channel at its end: B×3×H×W -> B×1×H×W in [-1, 1]
     net = ResNetGenerator(blocks, width).net
     net[-2] = nn.Conv2d(width, 1, 7)
     return net
@@ -194,11 +196,12 @@ def _halvings(cin, width, n): # B×cin×H×W -> B×width·2^(n-1)×H/2^n×W/2^n
 def _classifier(kinds, h, w, width, n): # B×3×h×w -> B×kinds
     return nn.Sequential(*_halvings(3, width, n), nn.Flatten(), nn.Linear((width<<n-1)*(h>>n)*(w>>n), kinds))
 
-def _refiner(h, w, width): # B×1×h×w -> the same: an auto-encoder that knows 1,024 numbers about a drawn eye, nose or mouth
+def _refiner(h, w, width): # B×1×h×w -> the same: all that it knows of a drawn part is 16·width numbers
     c, n = 8*width, 8*width*(h//16)*(w//16)
+    through = [nn.Flatten(), nn.Linear(n, 16*width), nn.ReLU(), nn.Linear(16*width, n)]
     up = chain.from_iterable((nn.ReLU(), _double(c>>i, c>>i+1), _norm(c>>i+1)) for i in range(3))
-    return nn.Sequential(*_halvings(1, width, 4), nn.Flatten(), nn.Linear(n, 16*width), nn.ReLU(),
-                         nn.Linear(16*width, n), nn.Unflatten(1, (c, h//16, w//16)), *up, nn.ReLU(), _double(width, 1), nn.Tanh())
+    return nn.Sequential(*_halvings(1, width, 4), *through, nn.Unflatten(1, (c, h//16, w//16)), *up,
+                         nn.ReLU(), _double(width, 1), nn.Tanh())
 
 def _verdict(scores): return (scores == scores.amax(1, keepdim=True)).to(scores.dtype) # B×kinds; 1 for the highest
 
@@ -253,8 +256,9 @@ def _head(w, side): # B×w×side×side -> B×w: halved until one pixel is left
     down = chain.from_iterable((nn.Conv2d(w, w, 3, 2, 1), nn.LeakyReLU()) for _ in range(int(math.log2(side))))
     return nn.Sequential(*down, nn.Flatten(), nn.Linear(w, w))
 
+# %% ../nbs/workshop/systems.ipynb #7769b673
 class StyleEncoder(nn.Module):
-    "pSp's encoder [31]: a pyramid of three maps, and one small network for each style. B×3×seen×seen -> B×styles×width"
+    "pSp's encoder [31]: a pyramid of three maps, one small network per style. B×3×seen×seen -> B×styles×width"
     def __init__(self,
         styles:int, # as many as the synthesis reads
         width:int=512, # length of a style, and channels of the coarsest map
@@ -282,6 +286,7 @@ class StyleEncoder(nn.Module):
 # %% ../nbs/workshop/systems.ipynb #1473e07b
 class Modulated(nn.Module):
     "StyleGAN2's convolution: its weights are multiplied by a style. B×cin×H×W and B×S -> B×cout×H×W, or ×2H×2W"
+    blur:torch.Tensor # 1×1×4×4, smooths what a stride of 2 has spread out
     def __init__(self,
         cin:int, # input channels
         cout:int, # output channels
@@ -295,8 +300,8 @@ class Modulated(nn.Module):
         self.weight = nn.Parameter(torch.randn(cout, cin, k, k)/math.sqrt(cin*k*k))
         self.style = nn.Linear(style, cin)
         nn.init.ones_(self.style.bias)
-        taps = torch.tensor([1., 3., 3., 1.])/4 # smooths what a stride of 2 has spread out
-        self.register_buffer("blur", (taps[:, None]*taps)[None, None], persistent=False) # 1×1×4×4
+        taps = torch.tensor([1., 3., 3., 1.])/4
+        self.register_buffer("blur", (taps[:, None]*taps)[None, None], persistent=False)
     def forward(self,
         x:torch.Tensor, # B×cin×H×W
         style:torch.Tensor # B×S
@@ -315,6 +320,7 @@ class Modulated(nn.Module):
 # %% ../nbs/workshop/systems.ipynb #93af312b
 class Styled(nn.Module):
     "A modulated convolution, noise, bias and leaky ReLU. B×cin×H×W and B×S -> B×cout×side×side"
+    noise:torch.Tensor # side×side, drawn once; its strength is learned
     def __init__(self,
         cin:int, # input channels
         cout:int, # output channels
@@ -332,6 +338,7 @@ class Styled(nn.Module):
     ) -> torch.Tensor: # B×cout×side×side
         return F.leaky_relu(self.conv(x, style)+self.strength*self.noise+self.bias, .2)*math.sqrt(2)
 
+# %% ../nbs/workshop/systems.ipynb #a29ad052
 class Synthesis(nn.Module):
     "StyleGAN2's synthesis: from a learned 4×4 map to a picture, one style for each layer. B×styles×S -> B×3×size×size"
     def __init__(self,
@@ -351,12 +358,12 @@ class Synthesis(nn.Module):
     def forward(self,
         w:torch.Tensor # B×styles×S; styles = 2·log2(size) - 2
     ) -> torch.Tensor: # B×3×size×size, not bounded
-        x = self.convs[0](self.start.expand(len(w), -1, -1, -1), w[:, 0])
+        x = self.convs[0](self.start.repeat(len(w), 1, 1, 1), w[:, 0])
         picture = self.rgbs[0](x, w[:, 1])+self.biases[0]
         for i in range(1, len(self.rgbs)): # two convolutions and one small picture for each doubling
             rgb = self.rgbs[i]
             x = self.convs[2*i](self.convs[2*i-1](x, w[:, 2*i-1]), w[:, 2*i])
-            big = F.conv_transpose2d(picture, rgb.blur.expand(3, -1, -1, -1), stride=2, padding=1, groups=3)
+            big = F.conv_transpose2d(picture, rgb.get_buffer("blur").expand(3, -1, -1, -1), None, 2, 1, groups=3)
             picture = big+rgb(x, w[:, 2*i+1])+self.biases[i] # B×3×2^(i+2)×2^(i+2)
         return picture
 
@@ -370,7 +377,7 @@ class PSP(nn.Module):
         seen:int=256 # side at which the encoder looks at the picture
     ):
         super().__init__()
-        if size < 8 or size & size-1: raise ValueError(f"size {size}: StyleGAN2 doubles 4×4 again and again; use a power of 2")
+        if size < 8 or size & size-1: raise ValueError(f"size {size}: StyleGAN2 doubles 4×4; use a power of 2, as 512")
         self.seen = seen
         self.encoder, self.synthesis = StyleEncoder(2*size.bit_length()-4, width, seen), Synthesis(size, width)
     def forward(self,
