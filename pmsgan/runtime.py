@@ -8,7 +8,7 @@ __all__ = ['DTYPES', 'PER_PIXEL', 'Tasks', 'wait', 'alternate', 'spread', 'ratio
            'about_line', 'plot_benchmark', 'Bytes', 'part_costs', 'part_seconds', 'roof', 'plot_roofline',
            'stage_tasks', 'critical_path', 'in_turn', 'at_once', 'study', 'pareto', 'plot_front']
 
-# %% ../nbs/14_runtime.ipynb #d4f8c08c
+# %% ../nbs/14_runtime.ipynb #7afa6070
 import ctypes
 import gc
 import math
@@ -40,7 +40,7 @@ from .pyramid import pyramid, to_image, to_tensor
 from .systems import SYSTEMS, count
 from .tools import BLUE, GRAY, GREEN, ORANGE, bar, few, one_of, pick_device, save_picture
 
-# %% ../nbs/14_runtime.ipynb #ca5ac3cd
+# %% ../nbs/14_runtime.ipynb #9bb326c2
 def wait(
     device:"str|torch.device" # what is asked to finish
 ) -> None:
@@ -62,10 +62,10 @@ def _laps(steps, device, now):
         start = end
     return laps
 
-# %% ../nbs/14_runtime.ipynb #f3af7d9f
+# %% ../nbs/14_runtime.ipynb #31a63b85
 @torch.inference_mode()
 def alternate(
-    tasks:Mapping[str, Mapping[str, Callable]], # name -> its steps in order; each gets what the last returned, the first None
+    tasks:Mapping[str, Mapping[str, Callable]], # name -> steps; each gets what the last returned, the first None
     rounds:int=10, # how often each task is timed, at most
     seconds:float=math.inf, # after this time no new round begins; one round is always done
     device:"str|torch.device"="cpu", # waited for after each step
@@ -94,7 +94,7 @@ def alternate(
         if was_on: gc.enable()
     return times
 
-# %% ../nbs/14_runtime.ipynb #3fdc78e9
+# %% ../nbs/14_runtime.ipynb #67069ce7
 def spread(
     times:Iterable[float] # of one step, or of anything else
 ) -> dict[str, float]: # median, q1, q3 (the quartiles), least
@@ -112,7 +112,7 @@ def ratio(
     if len(times) != len(others): raise ValueError(f"{len(times)} and {len(others)} times: expected the same rounds")
     return spread(a/b for a, b in zip(times, others))
 
-# %% ../nbs/14_runtime.ipynb #103e7fe8
+# %% ../nbs/14_runtime.ipynb #7922f340
 DTYPES = dict(fp32=torch.float32, tf32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16) # precision -> of weights
 
 def image_of(
@@ -136,7 +136,7 @@ def from_file_to_file(
         for i, image in enumerate(y.float().cpu()): save_picture(Path(folder)/f"{i}.png", to_image(image))
     return dict(read=read, network=network, write=write)
 
-# %% ../nbs/14_runtime.ipynb #28dc8657
+# %% ../nbs/14_runtime.ipynb #48c33021
 def machine(
     device:"str|torch.device"="cpu" # what was measured
 ) -> dict[str, Any]: # cpu, cores, threads, gpu, torch, python, system, environment
@@ -167,7 +167,7 @@ def settings(
         torch.set_num_threads(before)
         torch.set_float32_matmul_precision(matmul)
 
-# %% ../nbs/14_runtime.ipynb #f72a231a
+# %% ../nbs/14_runtime.ipynb #e60faf46
 def free_memory(
     device:"str|torch.device"="cpu"
 ) -> int|None: # bytes; None where nobody says
@@ -193,14 +193,14 @@ def peak_memory(
         run(); wait(device)
         return torch.cuda.max_memory_allocated(device)-before
     try:
-        getattr(ctypes.CDLL(None), "malloc_trim", int)(0) # give back what earlier passes left, or it would be used again
+        getattr(ctypes.CDLL(None), "malloc_trim", int)(0) # or what earlier passes left would be used
         Path("/proc/self/clear_refs").write_text("5")     # the high-water mark starts anew
         before = _status("VmRSS")
     except (OSError, StopIteration, TypeError): return None
     run()
     return max(0, _status("VmHWM")-before)
 
-# %% ../nbs/14_runtime.ipynb #11db4b4e
+# %% ../nbs/14_runtime.ipynb #d0fa9473
 def tried(
     name:str, # one of SYSTEMS
     size:int # side of the picture, pixels
@@ -228,7 +228,7 @@ def check_room(
                           f"time fewer systems at once, or a smaller size or batch")
     return need
 
-# %% ../nbs/14_runtime.ipynb #8fcfe103
+# %% ../nbs/14_runtime.ipynb #6ed7e75f
 def _measure(names, size, batch, device, precision, rounds, seconds, seed, source):
     "One row for each system at one size and batch"
     tasks, nets, costs = {}, {}, {n: tried(n, size) for n in names}
@@ -245,8 +245,9 @@ def _measure(names, size, batch, device, precision, rounds, seconds, seed, sourc
                  paper_seconds=SYSTEMS[n].paper_seconds,
                  seconds={k: [round(s, 6) for s in v] for k, v in times[n].items()}) for n in names]
 
+# %% ../nbs/14_runtime.ipynb #3ab058cb
 def benchmark(
-    systems:Sequence[str], # names among SYSTEMS; the first is what the others are compared with, unless pix2pix is there
+    systems:Sequence[str], # names among SYSTEMS; compared with pix2pix, or where it is not there, with the first
     sizes:Sequence[int]=(512,), # sides of the picture, pixels
     batches:Sequence[int]=(1,), # pictures that go through a network together
     rounds:int=10, # at most, at each size and batch
@@ -277,7 +278,7 @@ def benchmark(
                 rows += _measure(names, size, batch, place, precision, rounds, seconds, seed, source)
     return dict(about=about, rows=rows)
 
-# %% ../nbs/14_runtime.ipynb #1004fec5
+# %% ../nbs/14_runtime.ipynb #e46903e5
 def _base(rows):
     "What the others are compared with: pix2pix, if it is there"
     return next((r for r in rows if r["system"] == "pix2pix"), rows[0])
@@ -307,13 +308,14 @@ def benchmark_table(
             net, own, whole = spread(r["seconds"]["network"]), r["seconds"]["network"], spread(_whole(r))
             a, b = ratio(own, base["seconds"]["network"]), ratio(_whole(r), _whole(base))
             paper = r["paper_seconds"] and base["paper_seconds"] and f"{r['paper_seconds']/base['paper_seconds']:.2f}"
+            range_ = f"({a['q1']:.2f} to {a['q3']:.2f})"
             memory = "" if r["memory"] is None else f"{r['memory']/1e6:.0f} MB"
             lines.append(f"| {r['title']} | {r['parameters']/1e6:.1f} M | {r['multiply_adds']/1e9:.1f} | {memory} "
-                         f"| {1000*net['median']:{digits(net)}} ms | {a['median']:.2f} ({a['q1']:.2f} to {a['q3']:.2f}) "
+                         f"| {1000*net['median']:{digits(net)}} ms | {a['median']:.2f} {range_} "
                          f"| {1000*whole['median']:{digits(whole)}} ms | {b['median']:.2f} | {paper or ''} |")
     return "\n".join(lines[1:])
 
-# %% ../nbs/14_runtime.ipynb #07f5af17
+# %% ../nbs/14_runtime.ipynb #6700c679
 def about_line(
     record:Mapping[str, Any] # what `benchmark` returned
 ) -> str: # one line
@@ -336,7 +338,7 @@ def plot_benchmark(
     batch = batch or min(b for s, b in found if s == size)
     if (size, batch) not in found: raise ValueError(f"size {size}, batch {batch}: not in this record")
     import matplotlib.pyplot as plt
-    rows = sorted(found[size, batch], key=lambda r: r["multiply_adds"])
+    rows = found[size, batch]
     ax, base = ax or plt.subplots(figsize=(8, 1+.5*len(rows)))[1], _base(rows)
     for i, r in enumerate(rows):
         a, b = ratio(r["seconds"]["network"], base["seconds"]["network"]), ratio(_whole(r), _whole(base))
@@ -354,7 +356,7 @@ def plot_benchmark(
     ax.legend(loc="upper center", bbox_to_anchor=(.5, 1.16), ncols=3, frameon=False)
     return ax
 
-# %% ../nbs/14_runtime.ipynb #7243739f
+# %% ../nbs/14_runtime.ipynb #a6831297
 class Bytes(TorchDispatchMode):
     "Adds up what every operation reads and writes, as if nothing stayed in a cache; views move nothing"
     def __init__(self): super().__init__(); self.moved = 0
@@ -385,7 +387,7 @@ def part_costs(
             generator.through(xs, note)
     return costs
 
-# %% ../nbs/14_runtime.ipynb #87717678
+# %% ../nbs/14_runtime.ipynb #adc05cdf
 @torch.inference_mode()
 def part_seconds(
     generator:Generator, # on its device
@@ -424,7 +426,7 @@ def roof(
     t = alternate(dict(product=dict(s=lambda _: a@a), copy=dict(s=lambda _: c.copy_(b))), 5, device=device)
     return dict(multiply_adds=side**3/min(t["product"]["s"]), bytes=2*b.numel()*4/min(t["copy"]["s"]))
 
-# %% ../nbs/14_runtime.ipynb #8bd08bbf
+# %% ../nbs/14_runtime.ipynb #609f865f
 def plot_roofline(
     parts:Mapping[str, Mapping[str, float]], # name -> multiply_adds, bytes, seconds
     roof:Mapping[str, float], # see `roof`
@@ -434,19 +436,21 @@ def plot_roofline(
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(9, 5.5))[1]
     whole = sum(p["seconds"] for p in parts.values())
-    x = np.geomspace(.3, 300, 200)
+    x = np.geomspace(.5, 100, 200)
     ax.plot(x, np.minimum(x*roof["bytes"], roof["multiply_adds"])/1e9, color=GRAY, lw=1.5)
     for name, p in parts.items():
         at = p["multiply_adds"]/p["bytes"], p["multiply_adds"]/p["seconds"]/1e9
         color = BLUE if name[0] in "ED" and name[1:].isdigit() else GREEN if name.startswith("CSASP") else ORANGE
         ax.scatter(*at, s=60+4000*p["seconds"]/whole, color=color, alpha=.55, lw=0)
-        ax.annotate(name, at, fontsize=9, ha="center", va="center")
+        side = -1 if name[0] == "E" else 1 # labels left of what encodes, right of the others: E2 and D2 coincide
+        ax.annotate(name, at, (8*side, 0), textcoords="offset points", fontsize=9, ha="right" if side < 0 else "left",
+                    va="center")
     ax.set(xscale="log", yscale="log", xlabel="arithmetic intensity, multiply-adds for each byte",
            ylabel="speed, billion multiply-adds a second")
     ax.grid(alpha=.3, which="both")
     return ax
 
-# %% ../nbs/14_runtime.ipynb #a8782d69
+# %% ../nbs/14_runtime.ipynb #a2f3fe13
 Tasks = dict[str, tuple[Callable, tuple[str, ...]]] # name -> the part, and the names of what it takes
 
 def stage_tasks(
@@ -487,7 +491,7 @@ def critical_path(
     while via[path[0] or ""]: path.insert(0, via[path[0] or ""])
     return max(done.values()), [name for name in path if name]
 
-# %% ../nbs/14_runtime.ipynb #3135323b
+# %% ../nbs/14_runtime.ipynb #ac7e6394
 def in_turn(
     tasks:Tasks, # see `stage_tasks`
     xs:Sequence[torch.Tensor] # x, x2, x3
@@ -500,17 +504,14 @@ def in_turn(
 def _in_streams(tasks, xs):
     "Each part in the stream of its stage; an event says when it is ready"
     known, ready, now = dict(zip(("x", "x2", "x3"), xs)), {}, torch.cuda.current_stream()
-    streams:dict = {}
+    streams = {stage: torch.cuda.Stream() for stage in "123"}
+    for s in streams.values(): s.wait_stream(now)
     for name, (part, needs) in tasks.items():
-        stage = name[-1] if name[-1] in "23" else "1"
-        if stage not in streams:
-            streams[stage] = torch.cuda.Stream()
-            streams[stage].wait_stream(now)
-        with torch.cuda.stream(streams[stage]):
+        s = streams.get(name[-1], streams["1"])
+        with torch.cuda.stream(s):
             for n in needs:
-                if n in ready: streams[stage].wait_event(ready[n])
-            known[name] = part(*(known[n] for n in needs))
-            ready[name] = streams[stage].record_event()
+                if n in ready: s.wait_event(ready[n])
+            known[name], ready[name] = part(*(known[n] for n in needs)), s.record_event()
     for s in streams.values(): now.wait_stream(s)
     return known
 
@@ -533,11 +534,9 @@ def at_once(
             for job in first_done(running, return_when="FIRST_COMPLETED").done: known[running.pop(job)] = job.result()
     return known
 
-# %% ../nbs/14_runtime.ipynb #370773a9
-def _ways(generator, size, device, seed):
+# %% ../nbs/14_runtime.ipynb #0b955ba7
+def _ways(generator, xs):
     "Stages in turn and at once, as tasks for `alternate`"
-    torch.manual_seed(seed)
-    xs = pyramid(torch.rand(1, 3, size, size, device=device)*2-1)
     def way(run, threads, chained):
         tasks = stage_tasks(generator, chained)
         def go(_):
@@ -548,7 +547,7 @@ def _ways(generator, size, device, seed):
     several = {f"in turn, {most} threads": (in_turn, most, True), f"at once, {most} threads": (at_once, 1, True),
                f"no chain, in turn, {most} threads": (in_turn, most, False),
                f"no chain, at once, {most} threads": (at_once, 1, False)}
-    if torch.device(device).type == "cuda":
+    if xs[0].is_cuda: # threads have no say there
         several = {k.split(",")[0]: (run, 1, True) for k, (run, _, _) in several.items()}
     return {"in turn": way(in_turn, 1, True), **{k: way(*v) for k, v in several.items()}}
 
@@ -572,12 +571,12 @@ def study(
                              seed=seed)
         costs, times = part_costs(rows["e"].config, size), part_seconds(rows["e"], size, rounds, seed=seed)
         parts = {name: dict(c, seconds=spread(times[name])["median"]) for name, c in costs.items()}
-        ways = alternate(_ways(rows["e"], size, device, seed), rounds, seconds, device, seed=seed)
+        ways = alternate(_ways(rows["e"], pyramid(x)), rounds, seconds, device, seed=seed)
         best = roof(device)
     return dict(about=about, roof=best, parts=parts, ablation={k: v["network"] for k, v in ablation.items()},
                 ways={k: v["network"] for k, v in ways.items()})
 
-# %% ../nbs/14_runtime.ipynb #91496003
+# %% ../nbs/14_runtime.ipynb #f0b638b6
 def pareto(
     points:Mapping[str, tuple[float, float]] # name -> (time, LPIPS), both better when smaller
 ) -> list[str]: # by rising time
