@@ -44,6 +44,9 @@ METRICS = ("lpips-alex", "lpips-squeeze", "lpips-vgg", "fsim", "fid", "kid", "ss
 PAPER_METRICS = METRICS[:5]
 
 METHODS = ("a", "b", "c", "d", "e", "pix2pix", "unet", "cyclegan")
+SYSTEMS = ("pix2pix", "cyclegan", "apdrawinggan", "apdrawinggan++", "u2net", "psp", "pmsgan", "pmsgan-small")
+TABLE_IX = SYSTEMS[:7]
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 def names_among(text:str, known:tuple) -> tuple:
     "Comma-separated names, each once, all of them known"
@@ -55,6 +58,11 @@ def names_among(text:str, known:tuple) -> tuple:
 
 metric_names = partial(names_among, known=METRICS)
 method_names = partial(names_among, known=METHODS)
+system_names = partial(names_among, known=SYSTEMS)
+
+def counts(text:str, least:int=1) -> tuple:
+    "Comma-separated whole numbers, each once"
+    return tuple(dict.fromkeys(whole_number(t.strip(), least) for t in text.split(",")))
 
 def seeds(text:str) -> tuple:
     "`compare --seeds`: comma-separated whole numbers, each once"
@@ -65,7 +73,8 @@ ORDERS = ("photo-sketch", "sketch-photo")
 TEMPLATES = ("cufs", "square512")
 FILLS = ("black", "white", "edge")
 STYLES = ("sketch", "ink", "anime", "lines")
-PRESETS = ("paper", "small", "tiny")
+PRESETS = ("paper", "small", "tiny", "fast")
+GRAYS = ("none", "source", "target", "both")
 FITS = ("resize", "pad", "crop")
 ENGINES = ("eager", "channels-last", "bf16", "compile", "compile-bf16", "onnxruntime", "openvino", "openvino-bf16",
            "cuda-graph", "tiles")
@@ -153,7 +162,8 @@ RUN_OPTIONS = dict(
     partition=(str, "auto", "of a database: folders, published, seeded, or a file that lists the training names"),
     batch=(count, 1, "pairs in a step, for each process"),
     steps=(count, 1000, "updates of the generator; with --resume, a larger number extends the run"),
-    preset=(PRESETS, "paper", "widths of the generator: 32/64/128, 16/32/64 or 8/16/32"),
+    preset=(PRESETS, "paper", "the generator: widths 32/64/128, 16/32/64 or 8/16/32, or the fast one of chapter 14"),
+    gray=(GRAYS, "none", "pictures without color: the network has one channel for them, and its drawings no tint"),
     ablation=(tuple("abcde"), "e", "row of Table II: a has one stage, e everything"),
     norm=(("none", "instance"), "none", "normalization in the residual blocks"),
     init=(("scaled", "paper"), "scaled", "how the generator's weights start; paper is N(0, 0.02)"),
@@ -738,6 +748,40 @@ def run_compare(args):
         interval = f" (95% over seeds: {low:.3f} to {high:.3f})" if low == low else ""
         say(f"{args.metrics[0]}: {first} / {m} = {ratio:.3f}{interval}")
 
+# %% ../nbs/workshop/commands.ipynb #4c91c74f
+BENCHMARK = (
+    option("--systems", type=system_names, default=",".join(TABLE_IX),
+           help=f"some of {', '.join(SYSTEMS)}, separated by commas"),
+    option("--size", type=partial(counts, least=4), action="extend",
+           help="side in pixels; several are separated by commas, or --size is given again (default: 512)"),
+    option("--batch", type=counts, default="1", help="pictures that go through a network together; or several, as above"),
+    option("--rounds", type=count, default=10, help="how often each system is timed, at each size and batch"),
+    option("--seconds", type=float, default=120., help="after these no new round begins, at each size and batch"),
+    option("--threads", type=count, help="of the CPU (default: as PyTorch chooses)"),
+    option("--precision", choices=PRECISIONS, default="fp32", help="of weights and arithmetic; tf32 is for GPUs"),
+    option("--json", type=Path, metavar="FILE", help="write everything, with the time of each pass"),
+    option("--plot", type=Path, metavar="FILE", help="draw the ratios at the largest size, a PNG"),
+    option("--seed", type=int, default=0, help="of the order in each round"), DEVICE)
+
+@command("time the generators of Table IX side by side", *BENCHMARK)
+def run_benchmark(args):
+    """Times generators in turn in one process: the network alone, and from file to file. The networks are untrained,
+    which costs the same. Gives medians, quartiles, and ratios to pix2pix beside those of Table IX."""
+    check_file(args.json, "--json", (".json",))
+    check_file(args.plot, "--plot", (".png",))
+    import shlex
+    from pmsgan.runtime import about_line, benchmark, benchmark_table, plot_benchmark
+    from pmsgan.tools import atomic, save_json
+    made = benchmark(args.systems, tuple(dict.fromkeys(args.size or (512,))), args.batch, args.rounds, args.seconds,
+                     args.device, args.threads, args.precision, args.seed, shlex.join(args.typed), say)
+    say(f"{about_line(made)}\n\n{benchmark_table(made)}\n")
+    if args.json:
+        save_json(args.json, made, indent=None)
+        say(f"{args.json}: all this, and the time of each pass")
+    if args.plot:
+        with atomic(args.plot) as tmp: plot_benchmark(made).figure.savefig(tmp, dpi=150, bbox_inches="tight")
+        say(f"{args.plot}: the ratios")
+
 # %% ../nbs/workshop/commands.ipynb #eafbb306
 HELD_OUT = 8 # the last pairs are never trained on
 DEMO_LAYERS = LAYERS[:3] # at 64 pixels the deeper layers see almost nothing but padding
@@ -892,6 +936,7 @@ def main(
     "The command `pmsgan`; a line typed wrong raises SystemExit with status 2"
     parser = build_parser()
     args = parser.parse_args(argv)
+    args.typed = ["pmsgan", *(sys.argv[1:] if argv is None else argv)]
     if args.command == "train" and not args.resume:
         if not (args.source and (args.target or args.database not in (None, "none"))):
             parser.error("train: --source and --target are needed to start a run, or --source with --database")
