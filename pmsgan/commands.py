@@ -44,7 +44,8 @@ METRICS = ("lpips-alex", "lpips-squeeze", "lpips-vgg", "fsim", "fid", "kid", "ss
 PAPER_METRICS = METRICS[:5]
 
 METHODS = ("a", "b", "c", "d", "e", "pix2pix", "unet", "cyclegan")
-SYSTEMS = ("pix2pix", "cyclegan", "apdrawinggan", "apdrawinggan++", "u2net", "psp", "pmsgan", "pmsgan-small")
+SYSTEMS = ("pix2pix", "cyclegan", "apdrawinggan", "apdrawinggan++", "u2net", "psp", "pmsgan", "pmsgan-small",
+           "pmsgan-fast")
 TABLE_IX = SYSTEMS[:7]
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
@@ -350,7 +351,8 @@ def plan_train(args):
     pick_device(args.device) # raises when it is absent
     same = ("steps", "batch", "size", "lr", "lambda_adv", "lambda_p", "ema", "seed", "precision", "feature_scale")
     train = TrainConfig(**{k: o[k] for k in same}, flip=o["flip"] == "yes", workers=args.workers)
-    model = GeneratorConfig.ablation(o["ablation"], o["preset"], norm=o["norm"], init=o["init"])
+    model = GeneratorConfig.ablation(o["ablation"], o["preset"], norm=o["norm"], init=o["init"],
+                                     gray=o["gray"])
     pairs = training_pairs(o, source, target)
     features = build_features(o["features"], tuple(o["layers"].split(",")), args.download_weights)
     run = dict(options=o, source=str(source.resolve()), target=str(target.resolve()) if target else "",
@@ -821,8 +823,8 @@ def measure(
 DEMO = (
     option("--out", type=Path, default=Path("runs/demo"), help="folder for the results"),
     option("--data", type=Path, default=Path("data/faces"), help="folder with photo/ and sketch/"),
-    option("--size", type=side, default=64, help="side in pixels"),
-    option("--steps", type=count, default=900, help="updates of the generator"),
+    option("--size", type=side, default=128, help="side in pixels"),
+    option("--steps", type=count, default=1500, help="updates of the generator"),
     option("--features", default="auto",
            help="VGG-19 for equation (2): auto (ImageNet weights when found, else seeded random ones), random, or a "
                 "file"),
@@ -842,13 +844,13 @@ def run_demo(args):
     config = TrainConfig(steps=args.steps, size=args.size, ema=0.99, seed=args.seed)
     out.mkdir(parents=True, exist_ok=True)
     (out/"losses.jsonl").unlink(missing_ok=True) # of an earlier demo
-    extra = dict(fit="resize", preset="small", source="photo", target="sketch", version=__version__)
+    extra = dict(fit="resize", preset="fast", source="photo", target="sketch", version=__version__)
     checkpoint = Checkpoint(out, 300, extra)
     history = History(10 if args.steps >= 100 else 1, out/"losses.jsonl")
     calls = [progress(), history, checkpoint, StopOnSignal(checkpoint)]
-    trainer = Trainer(train_pairs, features, GeneratorConfig.preset("small"), config, args.device, calls)
+    trainer = Trainer(train_pairs, features, GeneratorConfig.preset("fast", gray="target"), config, args.device, calls)
     untrained = copy.deepcopy(trainer.generator)
-    say(f"Training PMSGAN (preset small) on {len(train_pairs)} pairs of {args.data} at {args.size}×{args.size}: "
+    say(f"Training PMSGAN (preset fast) on {len(train_pairs)} pairs of {args.data} at {args.size}×{args.size}: "
         f"{args.steps} steps on {trainer.device}; {HELD_OUT} pairs are held out.")
     trainer.fit()
     if trainer.step < args.steps:
@@ -856,7 +858,7 @@ def run_demo(args):
                                 f"{checkpoint.path.parent}; run the demo again to see its sheet")
     report = demo_report(args, final_generator(trainer), untrained, test_pairs)
     about = dict(data=str(args.data), pairs=len(train_pairs), held_out=HELD_OUT, size=args.size, steps=args.steps,
-                 preset="small", seed=args.seed, features=Path(features.source).name, layers=list(features.layers),
+                 preset="fast", seed=args.seed, features=Path(features.source).name, layers=list(features.layers),
                  device=str(trainer.device), seconds=round(time.perf_counter()-started, 1), version=__version__)
     finish_demo(out, about, report)
 
