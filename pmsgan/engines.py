@@ -47,6 +47,7 @@ ENGINES:dict[str, str] = { # name -> what it is, for lists and help
     "cuda-graph": "all operations of a GPU replayed at one call",
     "tiles": "one tile after another, for pictures larger than memory"}
 
+# %% ../nbs/workshop/engines.ipynb #3e0a1057
 class Engine(nn.Module):
     "A generator that runs in another way: B×3×H×W in [-1, 1] to a `Translation`; ValueError as from the generator"
     translate:Callable[[Tensor], Sequence]
