@@ -387,12 +387,14 @@ def measure_engines(
                     **_apart(out[n].y, out["eager"].y), times=v) for n, v in times.items()}
     return dict(size=list(x.shape[2:]), batch=len(x), rounds=rounds, threads=torch.get_num_threads(), engines=rows)
 
+# %% ../nbs/workshop/engines.ipynb #3e0a1058
 def _apart(y, plain): # two pictures in [-1, 1]
     "How much two results differ"
     levels = ((y+1)*127.5).round()-((plain+1)*127.5).round()
     return dict(difference=float((y-plain).abs().max()), levels=int(levels.abs().max()),
                 over_one_level=float((levels.abs() > 1).float().mean()))
 
+# %% ../nbs/workshop/engines.ipynb #3e0a1059
 def about_machine() -> dict: # cpu, cores, python, and the versions of the runtimes that are installed
     "What a reader of times must know"
     info = Path("/proc/cpuinfo")
