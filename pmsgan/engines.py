@@ -300,9 +300,8 @@ class Tiles:
     def __call__(self,
         x:Tensor # B×3×H×W in [-1, 1], sides divisible by 4
     ) -> list[Tensor]: # y, y2, y3
-        windows = list(self.windows(*x.shape[2:]))
-        weights = self.attention(x, windows)
         out:list[Tensor] = []
+        weights = self.attention(x, windows := list(self.windows(*x.shape[2:])))
         with _weights(self.net, lambda m, t: weights[m]):
             for core, window in windows:
                 found = [y for y in self.net(_cut(x, window))[:3] if y is not None]
