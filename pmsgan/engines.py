@@ -47,6 +47,7 @@ ENGINES:dict[str, str] = { # name -> what it is, for lists and help
     "cuda-graph": "all operations of a GPU replayed at one call",
     "tiles": "one tile after another, for pictures larger than memory"}
 
+# %% ../nbs/workshop/engines.ipynb #3e0a1057
 class Engine(nn.Module):
     "A generator that runs in another way: B×3×H×W in [-1, 1] to a `Translation`; ValueError as from the generator"
     translate:Callable[[Tensor], Sequence]
@@ -299,9 +300,8 @@ class Tiles:
     def __call__(self,
         x:Tensor # B×3×H×W in [-1, 1], sides divisible by 4
     ) -> list[Tensor]: # y, y2, y3
-        windows = list(self.windows(*x.shape[2:]))
-        weights = self.attention(x, windows)
         out:list[Tensor] = []
+        weights = self.attention(x, windows := list(self.windows(*x.shape[2:])))
         with _weights(self.net, lambda m, t: weights[m]):
             for core, window in windows:
                 found = [y for y in self.net(_cut(x, window))[:3] if y is not None]
@@ -386,12 +386,14 @@ def measure_engines(
                     **_apart(out[n].y, out["eager"].y), times=v) for n, v in times.items()}
     return dict(size=list(x.shape[2:]), batch=len(x), rounds=rounds, threads=torch.get_num_threads(), engines=rows)
 
+# %% ../nbs/workshop/engines.ipynb #3e0a1058
 def _apart(y, plain): # two pictures in [-1, 1]
     "How much two results differ"
     levels = ((y+1)*127.5).round()-((plain+1)*127.5).round()
     return dict(difference=float((y-plain).abs().max()), levels=int(levels.abs().max()),
                 over_one_level=float((levels.abs() > 1).float().mean()))
 
+# %% ../nbs/workshop/engines.ipynb #3e0a1059
 def about_machine() -> dict: # cpu, cores, python, and the versions of the runtimes that are installed
     "What a reader of times must know"
     info = Path("/proc/cpuinfo")
