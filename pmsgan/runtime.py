@@ -442,7 +442,7 @@ def plot_roofline(
         at = p["multiply_adds"]/p["bytes"], p["multiply_adds"]/p["seconds"]/1e9
         color = BLUE if name[0] in "ED" and name[1:].isdigit() else GREEN if name.startswith("CSASP") else ORANGE
         ax.scatter(*at, s=60+4000*p["seconds"]/whole, color=color, alpha=.55, lw=0)
-        side = -1 if name[0] == "E" else 1 # labels left of what encodes, right of the others: E2 and D2 coincide
+        side = -1 if name[0] == "E" and name != "EFF3" else 1 # E2 and D2 coincide, so their labels go to both sides
         ax.annotate(name, at, (8*side, 0), textcoords="offset points", fontsize=9, ha="right" if side < 0 else "left",
                     va="center")
     ax.set(xscale="log", yscale="log", xlabel="arithmetic intensity, multiply-adds for each byte",
