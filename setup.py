@@ -8,7 +8,7 @@ here = Path(__file__).parent
 config = ConfigParser(delimiters=["="])
 config.read(here / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
-extras = {name: cfg[f"{name}_requirements"].split() for name in ("align", "explore")}
+extras = {name: cfg[f"{name}_requirements"].split() for name in ("align", "explore", "onnx", "openvino")}
 
 setup(
     name=cfg["lib_name"],
@@ -25,6 +25,6 @@ setup(
     package_data={"pmsgan": ["py.typed"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={**extras, "dev": [*cfg["dev_requirements"].split(), *extras["align"], *extras["explore"]]},
+    extras_require={**extras, "dev": [*cfg["dev_requirements"].split(), *sum(extras.values(), [])]},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
 )

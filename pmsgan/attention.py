@@ -245,10 +245,11 @@ def fusion_parts(
     j, module = int(name[-1]), None # type: int, Any
     if name.startswith("EFF"):
         module = generator.effs[j-2]
-        base, gate = module.down(trace[f"E{j-1}"]), module.dense(trace[f"x{j}"])
+        base, gate = module.down(trace[f"E{j-1}"]), module.dense(generator.enter(trace[f"x{j}"]))
     else:
         module = generator.dffs[j-1]
-        base, gate = module.up(trace[f"D{j+1}"]), trace.get(f"CSASP{j}", trace[f"E{j}"])
+        base, gate = trace.get(f"CSASP{j}", trace[f"E{j}"]), module.up(trace[f"D{j+1}"])
+        if module.base == "decoded": base, gate = gate, base
     result = module.attend(base, gate) # 1×Cj×Hj×Wj
     return {k: v[0] for k, v in dict(base=base, gate=gate, product=base*gate, added=result-base,
                                      result=result).items()}

@@ -48,7 +48,8 @@ class ResBlock(nn.Module):
     def forward(self,
         x:torch.Tensor # B×C×H×W
     ) -> torch.Tensor: # B×C×H×W
-        return x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        h = F.relu(self.norm1(self.conv1(x)), inplace=True) # in place: nothing else reads what it overwrites
+        return self.norm2(self.conv2(h)).add_(x) # B×C×H×W
 
 # %% ../nbs/02_blocks.ipynb #6f592b52
 class ResStack(nn.Sequential):
@@ -59,7 +60,7 @@ class ResStack(nn.Sequential):
         blocks:int=5, # residual blocks
         norm:str="none" # see `norm_layer`
     ):
-        super().__init__(conv(cin, channels), nn.ReLU(), *[ResBlock(channels, norm) for _ in range(blocks)])
+        super().__init__(conv(cin, channels), nn.ReLU(inplace=True), *[ResBlock(channels, norm) for _ in range(blocks)])
 
 # %% ../nbs/02_blocks.ipynb #ac62e145
 class DenseBlock(nn.Module):
@@ -76,7 +77,7 @@ class DenseBlock(nn.Module):
     def forward(self,
         x:torch.Tensor # B×cin×H×W
     ) -> torch.Tensor: # B×cout×H×W
-        for layer in self.layers: x = torch.cat([x, F.relu(layer(x))], 1) # growth more channels each time
+        for layer in self.layers: x = torch.cat([x, F.relu(layer(x), inplace=True)], 1) # growth more channels each time
         return self.out(x) # B×(cin + layers·growth)×H×W -> B×cout×H×W
 
 # %% ../nbs/02_blocks.ipynb #63a49c3f
@@ -93,7 +94,7 @@ class ChannelAttention(nn.Module):
         x:torch.Tensor # B×C×H×W
     ) -> torch.Tensor: # B×C×1×1 in (0, 1)
         "The weights alone, from the channel means"
-        pooled = x.mean((2, 3), keepdim=True) # B×C×1×1
+        pooled = x.sum((2, 3), keepdim=True)/x[0, 0].numel() # B×C×1×1; unlike mean's, its gradient keeps x's layout
         return torch.sigmoid(self.up(F.relu(self.down(pooled)))) # B×C×1×1
     def forward(self,
         x:torch.Tensor # B×C×H×W
@@ -115,7 +116,7 @@ class FeatureAttention(nn.Module):
         if base.shape != gate.shape: # PyTorch would broadcast without a word
             raise ValueError("feature attention needs two tensors of one shape, "
                              f"got base {tuple(base.shape)} and gate {tuple(gate.shape)}")
-        return base + self.conv(base*gate)
+        return self.conv(base*gate).add_(base)
 
 # %% ../nbs/02_blocks.ipynb #e38296b7
 @torch.no_grad()

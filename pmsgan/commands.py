@@ -44,7 +44,8 @@ METRICS = ("lpips-alex", "lpips-squeeze", "lpips-vgg", "fsim", "fid", "kid", "ss
 PAPER_METRICS = METRICS[:5]
 
 METHODS = ("a", "b", "c", "d", "e", "pix2pix", "unet", "cyclegan")
-SYSTEMS = ("pix2pix", "cyclegan", "apdrawinggan", "apdrawinggan++", "u2net", "psp", "pmsgan", "pmsgan-small")
+SYSTEMS = ("pix2pix", "cyclegan", "apdrawinggan", "apdrawinggan++", "u2net", "psp", "pmsgan", "pmsgan-small",
+           "pmsgan-fast")
 TABLE_IX = SYSTEMS[:7]
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
@@ -73,8 +74,11 @@ ORDERS = ("photo-sketch", "sketch-photo")
 TEMPLATES = ("cufs", "square512")
 FILLS = ("black", "white", "edge")
 STYLES = ("sketch", "ink", "anime", "lines")
-PRESETS = ("paper", "small", "tiny")
+PRESETS = ("paper", "small", "tiny", "fast")
+GRAYS = ("none", "source", "target", "both")
 FITS = ("resize", "pad", "crop")
+ENGINES = ("eager", "channels-last", "bf16", "compile", "compile-bf16", "onnxruntime", "openvino", "openvino-bf16",
+           "cuda-graph", "tiles")
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 # %% ../nbs/workshop/commands.ipynb #f068d76e
@@ -159,7 +163,8 @@ RUN_OPTIONS = dict(
     partition=(str, "auto", "of a database: folders, published, seeded, or a file that lists the training names"),
     batch=(count, 1, "pairs in a step, for each process"),
     steps=(count, 1000, "updates of the generator; with --resume, a larger number extends the run"),
-    preset=(PRESETS, "paper", "widths of the generator: 32/64/128, 16/32/64 or 8/16/32"),
+    preset=(PRESETS, "paper", "the generator: widths 32/64/128, 16/32/64 or 8/16/32, or the fast one of chapter 14"),
+    gray=(GRAYS, "none", "pictures without color: the network has one channel for them, and its drawings no tint"),
     ablation=(tuple("abcde"), "e", "row of Table II: a has one stage, e everything"),
     norm=(("none", "instance"), "none", "normalization in the residual blocks"),
     init=(("scaled", "paper"), "scaled", "how the generator's weights start; paper is N(0, 0.02)"),
@@ -346,7 +351,8 @@ def plan_train(args):
     pick_device(args.device) # raises when it is absent
     same = ("steps", "batch", "size", "lr", "lambda_adv", "lambda_p", "ema", "seed", "precision", "feature_scale")
     train = TrainConfig(**{k: o[k] for k in same}, flip=o["flip"] == "yes", workers=args.workers)
-    model = GeneratorConfig.ablation(o["ablation"], o["preset"], norm=o["norm"], init=o["init"])
+    model = GeneratorConfig.ablation(o["ablation"], o["preset"], norm=o["norm"], init=o["init"],
+                                     gray=o["gray"])
     pairs = training_pairs(o, source, target)
     features = build_features(o["features"], tuple(o["layers"].split(",")), args.download_weights)
     run = dict(options=o, source=str(source.resolve()), target=str(target.resolve()) if target else "",
@@ -460,16 +466,79 @@ def read_pixels(
     return np.asarray(im if size == "native" else fit_image(im, size, fit)) # H×W×3
 
 # %% ../nbs/workshop/commands.ipynb #885e3fbd
+tile_side = partial(whole_number, least=16, multiple=16)
+margin = partial(whole_number, least=0, multiple=16)
+
 TRANSLATE = (
-    option("checkpoint", type=Path, help="generator.safetensors, or the folder of a run"),
+    option("checkpoint", type=Path, help="generator.safetensors, the folder of a run, or an exported .onnx file"),
     option("images", type=Path, metavar="image_or_dir", help="a picture, or a folder of pictures"),
     option("--out", type=Path, required=True, help="folder for the results"),
     option("--stages", action="store_true", help="also write NAME_stage2.png and NAME_stage3.png"),
     option("--size", type=side_or_native,
            help="side in pixels, or native to keep each picture's own size (default: the size of training)"),
     option("--fit", choices=FITS, help="how a picture becomes square (default: as in training)"),
+    option("--fast", action="store_true",
+           help="use the fastest engine that is installed and draws the same picture, at most one of 255 levels off"),
+    option("--engine", choices=ENGINES,
+           help="how the network runs (default: eager, or onnxruntime for an .onnx file); those with bf16 change a "
+                "picture by several levels"),
+    option("--tile", type=tile_side, metavar="SIDE",
+           help="translate in tiles of this side, for pictures larger than memory; the same as --engine tiles"),
+    option("--overlap", type=margin, metavar="PIXELS",
+           help="margin around each tile (default: as far as the network sees, which is exact)"),
+    option("--batch", type=count, default=1, help="pictures of one size that go through the network together"),
     option("--skip-bad", action="store_true",
            help="leave out pictures that cannot be read (the exit status is still 1)"), DEVICE)
+
+def check_engine(args):
+    "ValueError for options of `translate` that exclude each other"
+    tiled = args.tile is not None or args.overlap is not None
+    if args.fast and (args.engine or tiled):
+        raise ValueError("--fast chooses the engine itself: leave out --engine, --tile and --overlap, or --fast")
+    if tiled and args.engine not in (None, "tiles"):
+        raise ValueError(f"--engine {args.engine} runs no tiles: leave it out, or --tile and --overlap")
+
+# %% ../nbs/workshop/commands.ipynb #7a1e0002
+def open_generator(
+    args, # of `translate`
+    device
+) -> tuple: # generator or engine, and its description
+    "What will translate; with --fast, the plain generator, since the choice needs a picture"
+    from pmsgan.engines import load_onnx, prepare
+    from pmsgan.runs import load_generator
+    check_engine(args)
+    if args.checkpoint.suffix == ".onnx":
+        if args.fast or args.tile or args.overlap is not None:
+            raise ValueError(f"{args.checkpoint}: --fast and tiles need generator.safetensors, not an exported file")
+        return load_onnx(args.checkpoint, args.engine or "onnxruntime")
+    generator, info = load_generator(args.checkpoint, device)
+    tiles = {k: v for k, v in (("tile", args.tile), ("overlap", args.overlap)) if v is not None}
+    return prepare(generator, "tiles" if tiles else args.engine or "eager", **tiles), info
+
+# %% ../nbs/workshop/commands.ipynb #7a1e0003
+def translate_all(
+    generator, # or an engine
+    images:dict, # stem -> array H×W×3 of uint8, or path
+    read, # path -> array, when its turn comes
+    plan:dict, # stem -> paths of its results
+    args # of `translate`
+): # stems, each after its pictures are written
+    "Translates in order; reading and writing go on in threads"
+    import torch
+    from pmsgan.engines import fastest, pipeline
+    from pmsgan.pyramid import to_image, to_tensor
+    from pmsgan.tools import save_picture
+    from pmsgan.training import translate
+    chosen = None if args.fast else generator
+    def work(group): # arrays of one shape -> for each, arrays of its stages
+        nonlocal chosen
+        x = torch.stack([to_tensor(a) for a in group]) # B×3×H×W
+        if chosen is None: chosen = fastest(generator, x[:1], say)
+        out = [y for y in translate(chosen, x)[:3] if y is not None] # B×3 at H×W, H/2×W/2, H/4×W/4
+        return [[to_image(y) for y in stages] for stages in zip(*out)]
+    def write(stem, pictures):
+        for path, picture in zip(plan[stem], pictures): save_picture(path, picture)
+    return pipeline(images, lambda stem: read(images[stem]), work, write, args.batch)
 
 # %% ../nbs/workshop/commands.ipynb #118d4d0c
 @command("translate a picture, or a folder of pictures", *TRANSLATE)
@@ -478,35 +547,52 @@ def run_translate(args):
     picture is checked before the first is translated. Earlier results of the same name are replaced; an input never
     is."""
     from pmsgan.images import list_images
-    from pmsgan.pyramid import to_image, to_tensor
-    from pmsgan.runs import load_generator
-    from pmsgan.tools import bar, few, pick_device, save_picture
-    from pmsgan.training import translate
+    from pmsgan.tools import bar, few, pick_device
     out, device, paths = check_out(args.out), pick_device(args.device), list_images(args.images)
-    generator, info = load_generator(args.checkpoint, device)
+    generator, info = open_generator(args, device)
     if args.stages and generator.config.stages == 1:
         raise ValueError(f"{args.checkpoint}: has one stage only (ablation a); leave out --stages")
     plan = plan_outputs(paths, out, args.stages)
     trained = info["record"].get("train", {}).get("size")
-    read = partial(read_pixels, size=args.size or trained or "native",
-                   fit=args.fit or info["record"].get("fit", "resize"))
-    images, bad = read_all(paths, read)
+    pixels = partial(read_pixels, size=args.size or trained or "native",
+                     fit=args.fit or info["record"].get("fit", "resize"))
+    images, bad = read_all(paths, pixels)
     if bad and not (args.skip_bad and images):
         raise ValueError(f"{few(bad, sep='; ')}; nothing was written"
                          + ("" if args.skip_bad else " (--skip-bad translates the others)"))
     done, have = 0, lambda n: f"{n} picture{' is' if n == 1 else 's are'} in {out}"
-    for stem, pixels in bar(images.items(), "translating", unit="picture"):
-        try: x = to_tensor(read(pixels) if isinstance(pixels, Path) else pixels) # 3×H×W
-        except (ValueError, OSError) as e: # a file that a glance found good
+    class Unreadable(ValueError): "A file that a glance found good"
+    def read(there): # an array, or a path
+        if not isinstance(there, Path): return there
+        try: return pixels(there)
+        except (ValueError, OSError) as e:
             bad.append(one_line(e))
-            if args.skip_bad: continue
-            raise ValueError(f"{bad[-1]}; {have(done)} (--skip-bad translates the others)") from None
-        result = translate(generator, x) # y: 1×3×H×W, y2: 1×3×H/2×W/2, y3: 1×3×H/4×W/4
-        for dest, y in zip(plan[stem], result[:3]): save_picture(dest, to_image(y[0]))
-        done += 1
+            if not args.skip_bad: raise Unreadable(bad[-1]) from None
+    try:
+        for _ in bar(translate_all(generator, images, read, plan, args), "translating", total=len(images),
+                     unit="picture"): done += 1
+    except Unreadable as e:
+        raise ValueError(f"{e}; {have(done)} (--skip-bad translates the others)") from None
     if bad: raise ValueError(f"{have(done)}; skipped: {few(bad, sep='; ')}")
     beside = ", with stages 2 and 3 beside" if args.stages else ""
     say(f"{have(done)}{beside}.")
+
+# %% ../nbs/workshop/commands.ipynb #7a1e0005
+@command("write a generator as an ONNX file, for other runtimes",
+         option("checkpoint", type=Path, help="generator.safetensors, or the folder of a run"),
+         option("--out", type=Path, required=True, metavar="FILE.onnx", help="the file to write"),
+         option("--tolerance", type=float, default=1e-4, help="largest difference to PyTorch, of values in [-1, 1]"))
+def run_export(args):
+    """Writes a trained generator as an ONNX file: input x, B×3×H×W in [-1, 1], any batch, height and width; outputs y,
+    y2, y3. Its metadata holds the configuration and the training record. The file is compared with PyTorch at
+    several sizes; when they differ, nothing is written."""
+    from pmsgan.engines import CHECKED, export_onnx
+    from pmsgan.runs import load_generator
+    check_file(args.out, "--out", (".onnx",))
+    generator, info = load_generator(args.checkpoint)
+    worst = export_onnx(generator, args.out, info, args.tolerance)
+    say(f"{args.out}: {args.out.stat().st_size/1e6:.1f} MB; at {len(CHECKED)} sizes it differs from PyTorch by at "
+        f"most {worst:.1e}.\nNext: pmsgan translate {args.out} PICTURES --out DIR")
 
 # %% ../nbs/workshop/commands.ipynb #191dcefe
 EVALUATE = (
@@ -737,8 +823,8 @@ def measure(
 DEMO = (
     option("--out", type=Path, default=Path("runs/demo"), help="folder for the results"),
     option("--data", type=Path, default=Path("data/faces"), help="folder with photo/ and sketch/"),
-    option("--size", type=side, default=64, help="side in pixels"),
-    option("--steps", type=count, default=900, help="updates of the generator"),
+    option("--size", type=side, default=128, help="side in pixels"),
+    option("--steps", type=count, default=1500, help="updates of the generator"),
     option("--features", default="auto",
            help="VGG-19 for equation (2): auto (ImageNet weights when found, else seeded random ones), random, or a "
                 "file"),
@@ -758,13 +844,13 @@ def run_demo(args):
     config = TrainConfig(steps=args.steps, size=args.size, ema=0.99, seed=args.seed)
     out.mkdir(parents=True, exist_ok=True)
     (out/"losses.jsonl").unlink(missing_ok=True) # of an earlier demo
-    extra = dict(fit="resize", preset="small", source="photo", target="sketch", version=__version__)
+    extra = dict(fit="resize", preset="fast", source="photo", target="sketch", version=__version__)
     checkpoint = Checkpoint(out, 300, extra)
     history = History(10 if args.steps >= 100 else 1, out/"losses.jsonl")
     calls = [progress(), history, checkpoint, StopOnSignal(checkpoint)]
-    trainer = Trainer(train_pairs, features, GeneratorConfig.preset("small"), config, args.device, calls)
+    trainer = Trainer(train_pairs, features, GeneratorConfig.preset("fast", gray="target"), config, args.device, calls)
     untrained = copy.deepcopy(trainer.generator)
-    say(f"Training PMSGAN (preset small) on {len(train_pairs)} pairs of {args.data} at {args.size}×{args.size}: "
+    say(f"Training PMSGAN (preset fast) on {len(train_pairs)} pairs of {args.data} at {args.size}×{args.size}: "
         f"{args.steps} steps on {trainer.device}; {HELD_OUT} pairs are held out.")
     trainer.fit()
     if trainer.step < args.steps:
@@ -772,7 +858,7 @@ def run_demo(args):
                                 f"{checkpoint.path.parent}; run the demo again to see its sheet")
     report = demo_report(args, final_generator(trainer), untrained, test_pairs)
     about = dict(data=str(args.data), pairs=len(train_pairs), held_out=HELD_OUT, size=args.size, steps=args.steps,
-                 preset="small", seed=args.seed, features=Path(features.source).name, layers=list(features.layers),
+                 preset="fast", seed=args.seed, features=Path(features.source).name, layers=list(features.layers),
                  device=str(trainer.device), seconds=round(time.perf_counter()-started, 1), version=__version__)
     finish_demo(out, about, report)
 

@@ -18,15 +18,16 @@ class EFF(nn.Module):
         cprev:int, # channels of E(j-1)
         channels:int, # channels of stage j
         layers:int=4, # of the dense block
-        growth:int=16 # channels that each of its layers adds
+        growth:int=16, # channels that each of its layers adds
+        cin:int=3 # channels of xj
     ) -> None:
         super().__init__()
         self.down = conv(cprev, channels, 3, stride=2)
-        self.dense = DenseBlock(3, channels, layers, growth)
+        self.dense = DenseBlock(cin, channels, layers, growth)
         self.attend = FeatureAttention(channels)
     def forward(self,
         e:Tensor, # E(j-1): B×cprev×H×W, as large as x(j-1)
-        xj:Tensor # xj: B×3×H/2×W/2 in [-1, 1]; ValueError when it is not half of e
+        xj:Tensor # xj: B×cin×H/2×W/2 in [-1, 1]; ValueError when it is not half of e
     ) -> Tensor: # B×channels×H/2×W/2
         base = self.down(e) # B×channels×H/2×W/2
         if (base.shape[0], *base.shape[2:]) != (xj.shape[0], *xj.shape[2:]):

@@ -22,7 +22,7 @@ def normalize_mask(
 ) -> torch.Tensor: # B×C×H×W, in [0, 1]
     "The activation that turns numbers into an attention mask (III-A.4); ValueError for an unknown kind"
     one_of("mask", kind, MASKS)
-    if kind == "channel": return z.softmax(1)
+    if kind == "channel": return z.movedim(1, -1).softmax(-1).movedim(-1, 1) # keeps a channels-last layout
     if kind == "space": return z.flatten(2).softmax(2).view_as(z)
     return z.sigmoid()
 
@@ -33,11 +33,13 @@ class MSSA(nn.Module):
     Takes D1, B×C×H×W, and images B×3 at H×W, H/2×W/2, H/4×W/4 in [-1, 1]; gives the last image before tanh, B×3×H×W."""
     def __init__(self,
         channels:int, # C, the channels of D1
-        mask:str="channel" # see `normalize_mask`; ValueError for an unknown kind
+        mask:str="channel", # see `normalize_mask`; ValueError for an unknown kind
+        out:nn.Module|None=None, # features to image; None: a 3×3 convolution to three channels
+        shuffle:int=1 # the images are this many times as high and wide as D1 (chapter 14)
     ):
         super().__init__()
-        self.kind = one_of("mask", mask, MASKS)
-        self.to_mask, self.out = conv(9, channels), conv(channels, 3)
+        self.kind, self.shuffle = one_of("mask", mask, MASKS), shuffle
+        self.to_mask, self.out = conv(9*shuffle**2, channels), out or conv(channels, 3)
     def mask(self,
         rgb1:torch.Tensor, # B×3×H×W in [-1, 1]
         rgb2:torch.Tensor, # B×3×H/2×W/2
@@ -48,7 +50,8 @@ class MSSA(nn.Module):
             if r.ndim == 4 and r.shape[1] == 3: continue
             raise ValueError(f"RGB{j}: expected B×3×H×W, got shape {tuple(r.shape)}")
         up = [F.interpolate(r, size=rgb1.shape[-2:], mode="bilinear", align_corners=False) for r in (rgb2, rgb3)]
-        return normalize_mask(self.to_mask(torch.cat([rgb1, *up], 1)), self.kind) # B×9×H×W -> B×C×H×W
+        seen = F.pixel_unshuffle(torch.cat([rgb1, *up], 1), self.shuffle) # B×9×H×W
+        return normalize_mask(self.to_mask(seen), self.kind) # B×C×H×W
     def refine(self,
         d1:torch.Tensor, # B×C×H×W
         mask:torch.Tensor # M: B×C×H×W

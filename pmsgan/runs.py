@@ -64,7 +64,8 @@ def save_generator(
 
 def load_generator(
     path:str | Path, # a generator.safetensors, or the folder of a run
-    device:str | torch.device="cpu" # where it will run
+    device:str | torch.device="cpu", # where it will run
+    engine:str="eager" # how: one of `pmsgan.engines.ENGINES`; all but "eager" give an `Engine`, called in the same way
 ) -> tuple[Generator, dict]: # the generator in evaluation mode, and its description: config, record
     "A trained generator; the file says which architecture. FileNotFoundError or ValueError for an unusable file"
     path = Path(path)/"generator.safetensors" if Path(path).is_dir() else Path(path)
@@ -77,7 +78,9 @@ def load_generator(
     except (RuntimeError, TypeError, KeyError, ValueError) as e:
         raise ValueError(f"{path}: weights and configuration do not belong together "
                          f"({str(e).splitlines()[0]})") from None
-    return generator.to(device).eval(), info
+    if engine == "eager": return generator.to(device).eval(), info
+    from pmsgan.engines import prepare # here, since few need it
+    return prepare(generator.to(device).eval(), engine), info
 
 # %% ../nbs/workshop/runs.ipynb #cf1e68dd
 def training_record(

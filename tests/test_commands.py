@@ -24,7 +24,7 @@ def fails(done, *words):
     assert done.stderr.startswith("pmsgan: ") and done.stderr.count("\n") == 1, done.stderr
     for w in words: assert w in done.stderr, done.stderr
 
-@pytest.mark.parametrize("command", [[], ["faces"], ["database"], ["align"], ["train"], ["translate"], ["evaluate"], ["compare"], ["benchmark"], ["explore"], ["demo"]], ids=str)
+@pytest.mark.parametrize("command", [[], ["faces"], ["database"], ["align"], ["train"], ["translate"], ["evaluate"], ["compare"], ["export"], ["benchmark"], ["explore"], ["demo"]], ids=str)
 def test_help(command):
     done = inside(*command, "--help")
     assert done.returncode == 0 and "usage: pmsgan" in done.stdout and not done.stderr
