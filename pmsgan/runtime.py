@@ -462,19 +462,20 @@ def stage_tasks(
     tasks:Tasks = {}
     for j in range(1, n+1):
         x = f"x{j}" if j > 1 else "x"
-        if j > 1 and chained: tasks[f"EFF{j}"] = g.effs[j-2], (f"E{j-1}", x)
-        elif j > 1: tasks[f"EFF{j}"] = g.effs[j-2].get_submodule("dense"), (x,) # what is left of it
-        tasks[f"E{j}"] = g.encoders[j-1], (f"EFF{j}" if j > 1 else x,)
+        if j == 1: tasks["E1"] = lambda x: g.encoders[0](g.enter(x)), (x,)
+        elif chained: tasks[f"EFF{j}"] = lambda e, xj, f=g.effs[j-2]: f(e, g.enter(xj)), (f"E{j-1}", x)
+        else: tasks[f"EFF{j}"] = lambda xj, f=g.effs[j-2].get_submodule("dense"): f(g.enter(xj)), (x,) # what is left
+        if j > 1: tasks[f"E{j}"] = g.encoders[j-1], (f"EFF{j}",)
     es = tuple(f"E{j}" for j in range(1, n+1))
     for j, csasp in enumerate(g.csasps, 1): tasks[f"CSASP{j}"] = lambda *e, f=csasp: f(e), es
     for j in range(n, 0, -1):
         p = f"CSASP{j}" if g.csasps else f"E{j}"
         if j < n and g.dffs: tasks[f"DFF{j}"] = g.dffs[j-1], (p, f"D{j+1}")
         tasks[f"D{j}"] = g.decoders[j-1], (f"DFF{j}" if j < n and g.dffs else p,)
-        tasks[f"rgb{j}"] = lambda d, f=g.heads[j-1]: torch.tanh(f(d)), (f"D{j}",)
+        tasks[f"rgb{j}"] = lambda d, f=g.heads[j-1]: g.leave(f(d)), (f"D{j}",)
     if m := g.mssa:
         tasks["mask"] = m.mask, tuple(f"rgb{j}" for j in range(1, n+1))
-        tasks["y"] = lambda d, mask, m=m: torch.tanh(m.refine(d, mask)), ("D1", "mask")
+        tasks["y"] = lambda d, mask, m=m: g.leave(m.refine(d, mask)), ("D1", "mask")
     return tasks
 
 def critical_path(
@@ -524,7 +525,7 @@ def at_once(
     if xs[0].is_cuda: return _in_streams(tasks, xs)
     known, left = dict(zip(("x", "x2", "x3"), xs)), dict(tasks)
     running:dict[Future, str] = {}
-    work = torch.inference_mode()(lambda part, inputs: part(*inputs)) # a new thread does not know the mode of the old one
+    work = torch.inference_mode()(lambda part, inputs: part(*inputs)) # a new thread does not know the old one's mode
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         while left or running:
             for name in [n for n, (_, needs) in left.items() if all(k in known for k in needs)]:
