@@ -86,23 +86,19 @@ class GeneratorConfig:
     def __post_init__(self): _check_config(self)
     @classmethod
     def preset(cls,
-        name:str, # "paper", "small", "tiny" or "fast"
-        **changes:Any # fields to set differently, such as norm="instance"
+        name:str, **changes:Any # "paper", "small", "tiny" or "fast"; fields to set differently
     ) -> "GeneratorConfig":
         "One of `PRESETS`; ValueError for an unknown name"
         return cls(**{**PRESETS[one_of("preset", name, PRESETS)], **changes})
     @classmethod
     def ablation(cls,
         letter:str, # "a" to "e", the rows of Table II
-        preset:str="paper", # one of `PRESETS`
-        **changes:Any # fields to set differently
+        preset:str="paper", **changes:Any # one of `PRESETS`; fields to set differently
     ) -> "GeneratorConfig":
         "A row of Table II; ValueError for an unknown letter"
         return cls.preset(preset, **{**ABLATIONS[one_of("ablation", letter, ABLATIONS)], **changes})
     @classmethod
-    def from_dict(cls,
-        d:dict[str, Any] # what `to_dict` gave, perhaps by way of JSON
-    ) -> "GeneratorConfig":
+    def from_dict(cls, d:dict[str, Any]) -> "GeneratorConfig": # d: what `to_dict` gave, perhaps by way of JSON
         "The configuration of a checkpoint; ValueError for unknown fields"
         _check_fields(cls, d)
         return cls(**{"dff_base": "decoded", **d}) # the only reading there was before the field
@@ -136,12 +132,17 @@ class Translation(NamedTuple):
     trace:dict[str, torch.Tensor]|None = None # "E1", "EFF2", "CSASP3", "mask" …, when asked for
 
 # %% ../nbs/07_generator.ipynb #611a79ad
-def _pass(name, t): return t
-
 def _head(c, cout, shuffle, thin): # B×c×H×W -> B×cout×H·shuffle×W·shuffle, an image before its tanh
     if shuffle == 1: return conv(c, cout)
     return nn.Sequential(conv(c, thin*shuffle**2), nn.PixelShuffle(shuffle), nn.ReLU(inplace=True), conv(thin, cout))
 
+def _pass(name, t): return t
+
+def _picture(z): # of 3 channels, or 1
+    "B×3×H×W in [-1, 1]"
+    return torch.tanh(z).expand(-1, 3, -1, -1)
+
+# %% ../nbs/07_generator.ipynb #a3fb654b
 class Generator(nn.Module):
     "PMSGAN's generator (Fig. 2): B×3×H×W in [-1, 1] to a `Translation`; ValueError for another shape"
     def __init__(self,
@@ -165,19 +166,7 @@ class Generator(nn.Module):
             for last in [*self.heads, *([self.mssa.out] if self.mssa else [])]:
                 (last if c.shuffle == 1 else last[-1]).weight.data.mul_(.1)
     through:Callable[..., list[torch.Tensor]] # the forward pass, below
-    def enter(self,
-        xj:torch.Tensor # B×3×Hj×Wj
-    ) -> torch.Tensor: # as it is; with `gray`, one channel; with `shuffle`, B×(·shuffle²)×Hj/shuffle×Wj/shuffle
-        "What a stage's first convolution reads of its picture"
-        if self.config.gray in ("source", "both"): xj = (xj*xj.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
-        if self.config.shuffle > 1: xj = F.pixel_unshuffle(xj, self.config.shuffle)
-        # convolutions on a CPU are faster where the channels of a pixel lie side by side in memory
-        return xj.contiguous(memory_format=torch.channels_last) if xj.device.type == "cpu" else xj
-    def leave(self,
-        z:torch.Tensor # what a head gives: B×3×Hj×Wj, or one channel
-    ) -> torch.Tensor: # B×3×Hj×Wj in [-1, 1]
-        "The image: tanh, and three equal channels where there is one"
-        return torch.tanh(z).expand(-1, 3, -1, -1)
+    enter:Callable[..., torch.Tensor] # likewise
     def forward(self,
         x:torch.Tensor, # B×3×H×W in [-1, 1]; sides that 4 does not divide are padded, and the results cut back
         trace:bool=False # also hand out every intermediate, at the padded size
@@ -189,6 +178,17 @@ class Generator(nn.Module):
         images = self.through(pyramid(_pad(x, 4*self.config.shuffle)), note)
         out = Translation(*_crop(images, *x.shape[-2:])) # B×3 at H×W, ⌈H/2⌉×⌈W/2⌉, ⌈H/4⌉×⌈W/4⌉
         return out._replace(trace=seen) if trace else out
+
+# %% ../nbs/07_generator.ipynb #360217a5
+@patch
+def enter(self:Generator,
+    xj:torch.Tensor # B×3×Hj×Wj
+) -> torch.Tensor: # as it is; with `gray`, one channel; with `shuffle` 2, four times the channels at half the size
+    "What the first convolution of stage j reads of its picture"
+    if self.config.gray in ("source", "both"): xj = (xj*xj.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+    if self.config.shuffle > 1: xj = F.pixel_unshuffle(xj, self.config.shuffle)
+    # convolutions on a CPU are faster where the channels of a pixel lie side by side in memory
+    return xj.contiguous(memory_format=torch.channels_last) if xj.device.type == "cpu" else xj
 
 # %% ../nbs/07_generator.ipynb #f07a0005
 @patch
@@ -211,9 +211,9 @@ def through(self:Generator,
         t = ps[j-1]                                                         # B×Cj×Hj×Wj
         if ds and self.dffs: t = note(f"DFF{j}", self.dffs[j-1](t, ds[0]))  # Pj, D(j+1) -> B×Cj×Hj×Wj
         ds.insert(0, note(f"D{j}", self.decoders[j-1](t)))                  # B×Cj×Hj×Wj
-        rgbs.insert(0, note(f"rgb{j}", self.leave(self.heads[j-1](ds[0])))) # B×3×Hj×Wj
+        rgbs.insert(0, note(f"rgb{j}", _picture(self.heads[j-1](ds[0])))) # B×3×Hj×Wj
     y = rgbs[0]
     if self.mssa:
         mask = note("mask", self.mssa.mask(*rgbs))                          # B×C1×H×W
-        y = self.leave(self.mssa.refine(ds[0], mask))                       # B×3×H×W
+        y = _picture(self.mssa.refine(ds[0], mask))                       # B×3×H×W
     return [note("y", y), *rgbs[1:]]
