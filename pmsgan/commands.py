@@ -756,7 +756,7 @@ BENCHMARK = (
            help=f"some of {', '.join(SYSTEMS)}, separated by commas"),
     option("--size", type=partial(counts, least=4), action="extend",
            help="side in pixels; several are separated by commas, or --size is given again (default: 512)"),
-    option("--batch", type=counts, default="1", help="pictures that go through a network together; or several, as above"),
+    option("--batch", type=counts, default="1", help="pictures that go through together; or several, as above"),
     option("--rounds", type=count, default=10, help="how often each system is timed, at each size and batch"),
     option("--seconds", type=float, default=120., help="after these no new round begins, at each size and batch"),
     option("--threads", type=count, help="of the CPU (default: as PyTorch chooses)"),

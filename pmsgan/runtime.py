@@ -8,7 +8,7 @@ __all__ = ['DTYPES', 'PER_PIXEL', 'Tasks', 'wait', 'alternate', 'spread', 'ratio
            'about_line', 'plot_benchmark', 'Bytes', 'part_costs', 'part_seconds', 'roof', 'plot_roofline',
            'stage_tasks', 'critical_path', 'in_turn', 'at_once', 'study', 'pareto', 'plot_front']
 
-# %% ../nbs/14_runtime.ipynb #7afa6070
+# %% ../nbs/14_runtime.ipynb #a7aee1ab
 import ctypes
 import gc
 import math
@@ -40,7 +40,7 @@ from .pyramid import pyramid, to_image, to_tensor
 from .systems import SYSTEMS, count
 from .tools import BLUE, GRAY, GREEN, ORANGE, bar, few, one_of, pick_device, save_picture
 
-# %% ../nbs/14_runtime.ipynb #9bb326c2
+# %% ../nbs/14_runtime.ipynb #505619cb
 def wait(
     device:"str|torch.device" # what is asked to finish
 ) -> None:
@@ -62,7 +62,7 @@ def _laps(steps, device, now):
         start = end
     return laps
 
-# %% ../nbs/14_runtime.ipynb #31a63b85
+# %% ../nbs/14_runtime.ipynb #988a01f8
 @torch.inference_mode()
 def alternate(
     tasks:Mapping[str, Mapping[str, Callable]], # name -> steps; each gets what the last returned, the first None
@@ -94,7 +94,7 @@ def alternate(
         if was_on: gc.enable()
     return times
 
-# %% ../nbs/14_runtime.ipynb #67069ce7
+# %% ../nbs/14_runtime.ipynb #fe2eced5
 def spread(
     times:Iterable[float] # of one step, or of anything else
 ) -> dict[str, float]: # median, q1, q3 (the quartiles), least
@@ -112,7 +112,7 @@ def ratio(
     if len(times) != len(others): raise ValueError(f"{len(times)} and {len(others)} times: expected the same rounds")
     return spread(a/b for a, b in zip(times, others))
 
-# %% ../nbs/14_runtime.ipynb #7922f340
+# %% ../nbs/14_runtime.ipynb #ee8421fa
 DTYPES = dict(fp32=torch.float32, tf32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16) # precision -> of weights
 
 def image_of(
@@ -136,7 +136,7 @@ def from_file_to_file(
         for i, image in enumerate(y.float().cpu()): save_picture(Path(folder)/f"{i}.png", to_image(image))
     return dict(read=read, network=network, write=write)
 
-# %% ../nbs/14_runtime.ipynb #48c33021
+# %% ../nbs/14_runtime.ipynb #76fb752e
 def machine(
     device:"str|torch.device"="cpu" # what was measured
 ) -> dict[str, Any]: # cpu, cores, threads, gpu, torch, python, system, environment
@@ -167,7 +167,7 @@ def settings(
         torch.set_num_threads(before)
         torch.set_float32_matmul_precision(matmul)
 
-# %% ../nbs/14_runtime.ipynb #e60faf46
+# %% ../nbs/14_runtime.ipynb #7e44825f
 def free_memory(
     device:"str|torch.device"="cpu"
 ) -> int|None: # bytes; None where nobody says
@@ -200,7 +200,7 @@ def peak_memory(
     run()
     return max(0, _status("VmHWM")-before)
 
-# %% ../nbs/14_runtime.ipynb #d0fa9473
+# %% ../nbs/14_runtime.ipynb #e5ad8b63
 def tried(
     name:str, # one of SYSTEMS
     size:int # side of the picture, pixels
@@ -228,7 +228,7 @@ def check_room(
                           f"time fewer systems at once, or a smaller size or batch")
     return need
 
-# %% ../nbs/14_runtime.ipynb #6ed7e75f
+# %% ../nbs/14_runtime.ipynb #777ad8ee
 def _measure(names, size, batch, device, precision, rounds, seconds, seed, source):
     "One row for each system at one size and batch"
     tasks, nets, costs = {}, {}, {n: tried(n, size) for n in names}
@@ -245,7 +245,7 @@ def _measure(names, size, batch, device, precision, rounds, seconds, seed, sourc
                  paper_seconds=SYSTEMS[n].paper_seconds,
                  seconds={k: [round(s, 6) for s in v] for k, v in times[n].items()}) for n in names]
 
-# %% ../nbs/14_runtime.ipynb #3ab058cb
+# %% ../nbs/14_runtime.ipynb #7a84a547
 def benchmark(
     systems:Sequence[str], # names among SYSTEMS; compared with pix2pix, or where it is not there, with the first
     sizes:Sequence[int]=(512,), # sides of the picture, pixels
@@ -278,7 +278,7 @@ def benchmark(
                 rows += _measure(names, size, batch, place, precision, rounds, seconds, seed, source)
     return dict(about=about, rows=rows)
 
-# %% ../nbs/14_runtime.ipynb #e46903e5
+# %% ../nbs/14_runtime.ipynb #8b4993a8
 def _base(rows):
     "What the others are compared with: pix2pix, if it is there"
     return next((r for r in rows if r["system"] == "pix2pix"), rows[0])
@@ -315,7 +315,7 @@ def benchmark_table(
                          f"| {1000*whole['median']:{digits(whole)}} ms | {b['median']:.2f} | {paper or ''} |")
     return "\n".join(lines[1:])
 
-# %% ../nbs/14_runtime.ipynb #6700c679
+# %% ../nbs/14_runtime.ipynb #d052d3f6
 def about_line(
     record:Mapping[str, Any] # what `benchmark` returned
 ) -> str: # one line
@@ -356,7 +356,7 @@ def plot_benchmark(
     ax.legend(loc="upper center", bbox_to_anchor=(.5, 1.16), ncols=3, frameon=False)
     return ax
 
-# %% ../nbs/14_runtime.ipynb #a6831297
+# %% ../nbs/14_runtime.ipynb #914aa421
 class Bytes(TorchDispatchMode):
     "Adds up what every operation reads and writes, as if nothing stayed in a cache; views move nothing"
     def __init__(self): super().__init__(); self.moved = 0
@@ -387,7 +387,7 @@ def part_costs(
             generator.through(xs, note)
     return costs
 
-# %% ../nbs/14_runtime.ipynb #adc05cdf
+# %% ../nbs/14_runtime.ipynb #904312ff
 @torch.inference_mode()
 def part_seconds(
     generator:Generator, # on its device
@@ -426,7 +426,7 @@ def roof(
     t = alternate(dict(product=dict(s=lambda _: a@a), copy=dict(s=lambda _: c.copy_(b))), 5, device=device)
     return dict(multiply_adds=side**3/min(t["product"]["s"]), bytes=2*b.numel()*4/min(t["copy"]["s"]))
 
-# %% ../nbs/14_runtime.ipynb #609f865f
+# %% ../nbs/14_runtime.ipynb #affce99f
 def plot_roofline(
     parts:Mapping[str, Mapping[str, float]], # name -> multiply_adds, bytes, seconds
     roof:Mapping[str, float], # see `roof`
@@ -442,7 +442,7 @@ def plot_roofline(
         at = p["multiply_adds"]/p["bytes"], p["multiply_adds"]/p["seconds"]/1e9
         color = BLUE if name[0] in "ED" and name[1:].isdigit() else GREEN if name.startswith("CSASP") else ORANGE
         ax.scatter(*at, s=60+4000*p["seconds"]/whole, color=color, alpha=.55, lw=0)
-        side = -1 if name[0] == "E" else 1 # labels left of what encodes, right of the others: E2 and D2 coincide
+        side = -1 if name[0] == "E" and name != "EFF3" else 1 # E2 and D2 coincide, so their labels go to both sides
         ax.annotate(name, at, (8*side, 0), textcoords="offset points", fontsize=9, ha="right" if side < 0 else "left",
                     va="center")
     ax.set(xscale="log", yscale="log", xlabel="arithmetic intensity, multiply-adds for each byte",
@@ -450,7 +450,7 @@ def plot_roofline(
     ax.grid(alpha=.3, which="both")
     return ax
 
-# %% ../nbs/14_runtime.ipynb #a2f3fe13
+# %% ../nbs/14_runtime.ipynb #ad589257
 Tasks = dict[str, tuple[Callable, tuple[str, ...]]] # name -> the part, and the names of what it takes
 
 def stage_tasks(
@@ -462,19 +462,20 @@ def stage_tasks(
     tasks:Tasks = {}
     for j in range(1, n+1):
         x = f"x{j}" if j > 1 else "x"
-        if j > 1 and chained: tasks[f"EFF{j}"] = g.effs[j-2], (f"E{j-1}", x)
-        elif j > 1: tasks[f"EFF{j}"] = g.effs[j-2].get_submodule("dense"), (x,) # what is left of it
-        tasks[f"E{j}"] = g.encoders[j-1], (f"EFF{j}" if j > 1 else x,)
+        if j == 1: tasks["E1"] = lambda x: g.encoders[0](g.enter(x)), (x,)
+        elif chained: tasks[f"EFF{j}"] = lambda e, xj, f=g.effs[j-2]: f(e, g.enter(xj)), (f"E{j-1}", x)
+        else: tasks[f"EFF{j}"] = lambda xj, f=g.effs[j-2].get_submodule("dense"): f(g.enter(xj)), (x,) # what is left
+        if j > 1: tasks[f"E{j}"] = g.encoders[j-1], (f"EFF{j}",)
     es = tuple(f"E{j}" for j in range(1, n+1))
     for j, csasp in enumerate(g.csasps, 1): tasks[f"CSASP{j}"] = lambda *e, f=csasp: f(e), es
     for j in range(n, 0, -1):
         p = f"CSASP{j}" if g.csasps else f"E{j}"
         if j < n and g.dffs: tasks[f"DFF{j}"] = g.dffs[j-1], (p, f"D{j+1}")
         tasks[f"D{j}"] = g.decoders[j-1], (f"DFF{j}" if j < n and g.dffs else p,)
-        tasks[f"rgb{j}"] = lambda d, f=g.heads[j-1]: torch.tanh(f(d)), (f"D{j}",)
+        tasks[f"rgb{j}"] = lambda d, f=g.heads[j-1]: g.leave(f(d)), (f"D{j}",)
     if m := g.mssa:
         tasks["mask"] = m.mask, tuple(f"rgb{j}" for j in range(1, n+1))
-        tasks["y"] = lambda d, mask, m=m: torch.tanh(m.refine(d, mask)), ("D1", "mask")
+        tasks["y"] = lambda d, mask, m=m: g.leave(m.refine(d, mask)), ("D1", "mask")
     return tasks
 
 def critical_path(
@@ -491,7 +492,7 @@ def critical_path(
     while via[path[0] or ""]: path.insert(0, via[path[0] or ""])
     return max(done.values()), [name for name in path if name]
 
-# %% ../nbs/14_runtime.ipynb #ac7e6394
+# %% ../nbs/14_runtime.ipynb #12e08d8b
 def in_turn(
     tasks:Tasks, # see `stage_tasks`
     xs:Sequence[torch.Tensor] # x, x2, x3
@@ -503,8 +504,8 @@ def in_turn(
 
 def _in_streams(tasks, xs):
     "Each part in the stream of its stage; an event says when it is ready"
-    known, ready, now = dict(zip(("x", "x2", "x3"), xs)), {}, torch.cuda.current_stream()
-    streams = {stage: torch.cuda.Stream() for stage in "123"}
+    known, ready = dict(zip(("x", "x2", "x3"), xs)), {}
+    now, streams = torch.cuda.current_stream(), {stage: torch.cuda.Stream() for stage in "123"}
     for s in streams.values(): s.wait_stream(now)
     for name, (part, needs) in tasks.items():
         s = streams.get(name[-1], streams["1"])
@@ -524,8 +525,7 @@ def at_once(
     if xs[0].is_cuda: return _in_streams(tasks, xs)
     known, left = dict(zip(("x", "x2", "x3"), xs)), dict(tasks)
     running:dict[Future, str] = {}
-    @torch.inference_mode() # a new thread knows nothing of the mode of the old one
-    def work(part, inputs): return part(*inputs)
+    work = torch.inference_mode()(lambda part, inputs: part(*inputs)) # a new thread does not know the old one's mode
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         while left or running:
             for name in [n for n, (_, needs) in left.items() if all(k in known for k in needs)]:
@@ -534,7 +534,7 @@ def at_once(
             for job in first_done(running, return_when="FIRST_COMPLETED").done: known[running.pop(job)] = job.result()
     return known
 
-# %% ../nbs/14_runtime.ipynb #0b955ba7
+# %% ../nbs/14_runtime.ipynb #ac3469e5
 def _ways(generator, xs):
     "Stages in turn and at once, as tasks for `alternate`"
     def way(run, threads, chained):
@@ -576,7 +576,7 @@ def study(
     return dict(about=about, roof=best, parts=parts, ablation={k: v["network"] for k, v in ablation.items()},
                 ways={k: v["network"] for k, v in ways.items()})
 
-# %% ../nbs/14_runtime.ipynb #f0b638b6
+# %% ../nbs/14_runtime.ipynb #eb9cffdc
 def pareto(
     points:Mapping[str, tuple[float, float]] # name -> (time, LPIPS), both better when smaller
 ) -> list[str]: # by rising time

@@ -103,7 +103,7 @@ def test_table_and_plot(record):
     assert text.count("| parameters |") == 4 and "| 64², batch 2 |" in text
     assert len(re.findall(r"^\| pix2pix .* 1\.00 \(1\.00 to 1\.00\)", text, re.M)) == 4 # compared with itself
     ax = plot_benchmark(record, 32, 2)
-    assert [t.get_text() for t in ax.get_yticklabels()][-1].startswith("PMSGAN") and "32², batch 2" in ax.get_xlabel()
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["PMSGAN, preset small", "pix2pix"] and "32², batch 2" in ax.get_xlabel()
     with pytest.raises(ValueError, match="size 48"): plot_benchmark(record, 48, 1)
     plt.close("all")
 
