@@ -68,7 +68,7 @@ class Engine(nn.Module):
     ) -> Translation: # float32, on the device
         if trace: raise ValueError(f"engine {self.name}: keeps no trace; use the engine eager to look inside")
         _check_input(x)
-        images = [y.float() for y in self.translate(_pad(x)) if y is not None] # B×3 at H×W, H/2×W/2, H/4×W/4, padded
+        images = [y.float() for y in self.translate(_pad(x, 4*self.config.shuffle)) if y is not None] # B×3 at H×W, H/2×W/2, H/4×W/4, padded
         return Translation(*_crop(images, *x.shape[-2:]))
 
 def levels_apart(
@@ -116,8 +116,9 @@ class AnySize(nn.Module):
         self.generator = copy.deepcopy(generator).cpu().eval().requires_grad_(False)
     def forward(self, x:Tensor) -> tuple[Tensor, ...]:
         h, w = x.shape[2:]
-        rows = torch.arange((h+3)//4*4).clamp(max=h-1) # 0, 1, … h-1, h-1, h-1: up to a multiple of 4
-        cols = torch.arange((w+3)//4*4).clamp(max=w-1)
+        k = 4*self.generator.config.shuffle
+        rows = torch.arange((h+k-1)//k*k).clamp(max=h-1) # 0, 1, … h-1, h-1, h-1: up to a multiple of k
+        cols = torch.arange((w+k-1)//k*k).clamp(max=w-1)
         out = self.generator(x.index_select(2, rows).index_select(3, cols))
         images = [y for y in out[:3] if y is not None]
         return tuple(y[..., :(h+2**j-1)//2**j, :(w+2**j-1)//2**j] for j, y in enumerate(images))
@@ -327,15 +328,15 @@ def attention(self:Tiles, x:Tensor, windows:list) -> dict: # ChannelAttention ->
     for core, window in windows:
         left = set(modules)
         def add(m, t):
-            j = (window[1]-window[0])//t.shape[2] >> 1 # 1, 2, 4 -> 0, 1, 2
-            sums[m] = sums[m] + _cut(t, core, j, window).double().sum((2, 3), keepdim=True)
+            halvings = ((window[1]-window[0])//t.shape[2]).bit_length()-1 # between the picture and these features
+            sums[m] = sums[m] + _cut(t, core, halvings, window).double().sum((2, 3), keepdim=True)
             left.discard(m)
             if not left: raise _Seen
             return t.new_ones(1)
         with _weights(self.net, add):
             try: self.net(_cut(x, window))
             except _Seen: pass
-    pixels = {m: (x.shape[2]*x.shape[3]) >> 2*j for j, m in enumerate(modules)}
+    pixels = {m: x.shape[2]*x.shape[3]/(4**j*self.net.config.shuffle**2) for j, m in enumerate(modules)}
     return {m: m.weights((s/pixels[m]).to(x.dtype)) for m, s in sums.items()} # the mean of one pixel is that pixel
 
 # %% ../nbs/workshop/engines.ipynb #3e0a1026

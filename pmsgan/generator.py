@@ -187,8 +187,8 @@ def enter(self:Generator,
     "What the first convolution of stage j reads of its picture"
     if self.config.gray in ("source", "both"): xj = (xj*xj.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
     if self.config.shuffle > 1: xj = F.pixel_unshuffle(xj, self.config.shuffle)
-    # convolutions on a CPU are faster where the channels of a pixel lie side by side in memory
-    return xj.contiguous(memory_format=torch.channels_last) if xj.device.type == "cpu" else xj
+    if xj.device.type != "cpu" or torch.jit.is_tracing(): return xj # a recorded graph has no layouts
+    return xj.contiguous(memory_format=torch.channels_last) # on a CPU, convolutions are faster in this layout
 
 # %% ../nbs/07_generator.ipynb #f07a0005
 @patch

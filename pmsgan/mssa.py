@@ -22,7 +22,7 @@ def normalize_mask(
 ) -> torch.Tensor: # B×C×H×W, in [0, 1]
     "The activation that turns numbers into an attention mask (III-A.4); ValueError for an unknown kind"
     one_of("mask", kind, MASKS)
-    if kind == "channel": return z.movedim(1, -1).softmax(-1).movedim(-1, 1) # keeps a channels-last layout
+    if kind == "channel": return z.permute(0, 2, 3, 1).softmax(3).permute(0, 3, 1, 2) # keeps channels last
     if kind == "space": return z.flatten(2).softmax(2).view_as(z)
     return z.sigmoid()
 
