@@ -73,8 +73,8 @@ def test_cuda_graph_without_a_gpu(generator):
     with pytest.raises(ValueError, match="needs a CUDA device"): prepare(generator, "cuda-graph")
 
 # export ---------------------------------------------------------------------------
-@pytest.mark.parametrize("config", [GeneratorConfig.preset("tiny"), GeneratorConfig.ablation("a", "tiny"), GeneratorConfig.preset("tiny", norm="instance"),
-                                    GeneratorConfig.preset("tiny", mask="space")], ids=["tiny", "a", "instance", "space"])
+@pytest.mark.parametrize("config", [GeneratorConfig.preset("tiny"), GeneratorConfig.ablation("a", "tiny"), GeneratorConfig.preset("tiny", norm="instance"), GeneratorConfig.preset("fast", blocks=1, gray="both"),
+                                    GeneratorConfig.preset("tiny", mask="space")], ids=["tiny", "a", "instance", "fast", "space"])
 def test_export(config, tmp_path):
     for package in needs["onnxruntime"]: pytest.importorskip(package)
     torch.manual_seed(0)
@@ -161,8 +161,8 @@ def test_writer_fails(run, pairs, tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0000.png", "0001.png", "0002.png"]
 
 # tiles ----------------------------------------------------------------------------
-@pytest.mark.parametrize("config", [GeneratorConfig.preset("tiny"), GeneratorConfig.ablation("a", "tiny"), GeneratorConfig.ablation("c", "tiny"),
-                                    GeneratorConfig.preset("tiny", mask="sigmoid")], ids=["tiny", "a", "c", "sigmoid"])
+@pytest.mark.parametrize("config", [GeneratorConfig.preset("tiny"), GeneratorConfig.ablation("a", "tiny"), GeneratorConfig.ablation("c", "tiny"), GeneratorConfig.preset("fast", blocks=1),
+                                    GeneratorConfig.preset("tiny", mask="sigmoid")], ids=["tiny", "a", "c", "fast", "sigmoid"])
 def test_tiles(config):
     torch.manual_seed(0)
     g, x = Generator(config).eval(), noise(2, 100, 436)
