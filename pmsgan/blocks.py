@@ -93,7 +93,7 @@ class ChannelAttention(nn.Module):
         x:torch.Tensor # B×C×H×W
     ) -> torch.Tensor: # B×C×1×1 in (0, 1)
         "The weights alone, from the channel means"
-        pooled = x.mean((2, 3), keepdim=True) # B×C×1×1
+        pooled = x.sum((2, 3), keepdim=True)/x[0, 0].numel() # B×C×1×1; unlike mean's, its gradient keeps x's layout
         return torch.sigmoid(self.up(F.relu(self.down(pooled)))) # B×C×1×1
     def forward(self,
         x:torch.Tensor # B×C×H×W

@@ -22,7 +22,7 @@ def normalize_mask(
 ) -> torch.Tensor: # B×C×H×W, in [0, 1]
     "The activation that turns numbers into an attention mask (III-A.4); ValueError for an unknown kind"
     one_of("mask", kind, MASKS)
-    if kind == "channel": return z.softmax(1)
+    if kind == "channel": return z.movedim(1, -1).softmax(-1).movedim(-1, 1) # keeps a channels-last layout
     if kind == "space": return z.flatten(2).softmax(2).view_as(z)
     return z.sigmoid()
 
