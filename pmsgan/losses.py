@@ -90,7 +90,7 @@ class VGG19Features(nn.Module):
         if path and missing and verbose: _tell(path, [l for l in layers if l not in self.layers], self.layers)
         self.trunk = nn.Sequential(*list(trunk)[:max(VGG19_RELUS[l] for l in self.layers)+1]) # no layer more
         self.trunk.load_state_dict({k: feats[k] for k in self.trunk.state_dict()}, assign=True)
-        self.eval().requires_grad_(False)
+        self.eval().requires_grad_(False).to(memory_format=torch.channels_last) # the layout read fastest
         for name, v in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             self.register_buffer(name, torch.tensor(v).view(1, 3, 1, 1))
 
@@ -122,6 +122,17 @@ def feature_scales(
         if not v > 0: raise ValueError(f"{k}: its mean activation on the targets is {v/n}, which cannot be a divisor")
     return {k: v/n for k, v in total.items()}
 
+class _MeanGap(torch.autograd.Function): # mean |a-b| in float32; autograd's own way takes 2 to 20 times as long here,
+    @staticmethod # because the gradient of a mean loses the layout of its maps
+    def forward(ctx, a, b):
+        gap = a-b
+        ctx.save_for_backward(gap)
+        return gap.abs().sum(dtype=torch.float32)/gap.numel()
+    @staticmethod
+    def backward(ctx, grad): # of a alone: b belongs to a target
+        gap, = ctx.saved_tensors
+        return gap.sgn().mul_(grad/gap.numel()), None
+
 def perceptual_loss(
     fake:Sequence[dict], # features of the generator's y, y2, y3: for each scale a dict of layer -> B×Ck×Hk×Wk
     real:Sequence[dict], # features of the targets, likewise
@@ -135,7 +146,7 @@ def perceptual_loss(
             if f[k].shape != r[k].shape:
                 raise ValueError(f"{k}: sizes differ, {tuple(f[k].shape)} and {tuple(r[k].shape)}")
             if scales and k not in scales: raise ValueError(f"scales lack {k}: they have {', '.join(scales)}")
-            terms.append((f[k].float()-r[k].float()).abs().mean() / (scales[k] if scales else 1.))
+            terms.append(_MeanGap.apply(f[k], r[k]) / (scales[k] if scales else 1.))
     if not terms: raise ValueError("no layers to compare")
     return torch.stack(terms).sum()
 
