@@ -90,7 +90,8 @@ class VGG19Features(nn.Module):
         if path and missing and verbose: _tell(path, [l for l in layers if l not in self.layers], self.layers)
         self.trunk = nn.Sequential(*list(trunk)[:max(VGG19_RELUS[l] for l in self.layers)+1]) # no layer more
         self.trunk.load_state_dict({k: feats[k] for k in self.trunk.state_dict()}, assign=True)
-        self.eval().requires_grad_(False).to(memory_format=torch.channels_last) # the layout read fastest
+        self.eval().requires_grad_(False)
+        self.to(memory_format=torch.channels_last) # type: ignore[call-overload] # the layout read fastest
         for name, v in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             self.register_buffer(name, torch.tensor(v).view(1, 3, 1, 1))
 
@@ -104,6 +105,19 @@ class VGG19Features(nn.Module):
             x = m(x)
             if i in wanted: out[wanted[i]] = x # B×Ck×Hk×Wk
         return out
+
+# %% ../nbs/09_losses.ipynb #7291573d
+class _MeanGap(torch.autograd.Function): # mean |a-b| in float32, whose gradient keeps the maps' channels-last layout
+    @staticmethod # (that of `mean` does not, and everything before it would wait for copies)
+    def forward(ctx, a, b):
+        gap = a-b
+        ctx.save_for_backward(gap)
+        return gap.abs().sum(dtype=torch.float32)/gap.numel()
+    @staticmethod
+    def backward(ctx, grad):
+        gap, = ctx.saved_tensors
+        grad = gap.sgn().mul_(grad/gap.numel())
+        return grad, -grad if ctx.needs_input_grad[1] else None
 
 # %% ../nbs/09_losses.ipynb #8986ea8c
 @torch.no_grad()
@@ -121,17 +135,6 @@ def feature_scales(
     for k, v in total.items():
         if not v > 0: raise ValueError(f"{k}: its mean activation on the targets is {v/n}, which cannot be a divisor")
     return {k: v/n for k, v in total.items()}
-
-class _MeanGap(torch.autograd.Function): # mean |a-b| in float32; autograd's own way takes 2 to 20 times as long here,
-    @staticmethod # because the gradient of a mean loses the layout of its maps
-    def forward(ctx, a, b):
-        gap = a-b
-        ctx.save_for_backward(gap)
-        return gap.abs().sum(dtype=torch.float32)/gap.numel()
-    @staticmethod
-    def backward(ctx, grad): # of a alone: b belongs to a target
-        gap, = ctx.saved_tensors
-        return gap.sgn().mul_(grad/gap.numel()), None
 
 def perceptual_loss(
     fake:Sequence[dict], # features of the generator's y, y2, y3: for each scale a dict of layer -> B×Ck×Hk×Wk

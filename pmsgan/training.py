@@ -152,7 +152,7 @@ def recomputed(
 ) -> Iterator[None]:
     "Activation checkpointing: the backward pass computes those blocks once more, to the same bits"
     blocks = [m for m in model.modules() if isinstance(m, (ResStack, CSASP))]
-    for m in blocks: m.forward = partial(checkpoint, m.forward, use_reentrant=False)
+    for m in blocks: setattr(m, "forward", partial(checkpoint, m.forward, use_reentrant=False))
     try: yield
     finally:
         for m in blocks: del m.forward # the class's own is back
@@ -162,7 +162,7 @@ def has_bf16(
 ) -> bool: # False where bf16 would be emulated, more slowly than float32
     "Does the device compute in bfloat16? NVIDIA's since Ampere; Intel's and AMD's with AMX or AVX-512 BF16"
     if device.type == "cuda": return torch.cuda.get_device_capability(device)[0] >= 8
-    able = getattr(torch.cpu, "get_capabilities", dict)() # from torch 2.9 on
+    able:dict = getattr(torch.cpu, "get_capabilities", dict)() # from torch 2.9 on
     return device.type == "cpu" and any(able.get(k) for k in ("avx512_bf16", "amx_bf16"))
 
 def keep_memory() -> None:
