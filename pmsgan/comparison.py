@@ -113,6 +113,7 @@ class Pix2Pix(_OwnLosses):
 class UNetSameLosses(Trainer):
     "The U-Net under PMSGAN's own losses (equations 1 to 3 at one scale): what remains is the generators' difference"
     width = 64 # as in `Pix2Pix`
+    layout = torch.contiguous_format # large weights on small maps
     def networks(self, _) -> tuple[nn.Module, nn.Module]: # generator, discriminators
         _no_average(self.config)
         return UNet(self.config.size, self.width), Discriminators(self.config.size, 1, self.width)

@@ -65,4 +65,11 @@ class Discriminators(nn.ModuleList):
         "Shows each picture to its own judge; ValueError unless there is one picture for each"
         if len(images) != len(self):
             raise ValueError(f"{len(images)} pictures for {len(self)} discriminators: expected one for each stage")
-        return [d(im) for d, im in zip(self, images)]
+        return [d(im.contiguous()) for d, im in zip(self, images)] # large weights, small maps: the plain layout is best
+    def both(self,
+        real:Sequence[torch.Tensor], # as `forward`
+        fake:Sequence[torch.Tensor] # likewise
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]: # the maps of each
+        "Judges two lists as one batch: the weights are read once, and no picture influences another"
+        maps = self([torch.cat([r, f]) for r, f in zip(real, fake)]) # 2B×1×h×w each
+        return [m[:len(r)] for m, r in zip(maps, real)], [m[len(r):] for m, r in zip(maps, real)]

@@ -91,6 +91,7 @@ class VGG19Features(nn.Module):
         self.trunk = nn.Sequential(*list(trunk)[:max(VGG19_RELUS[l] for l in self.layers)+1]) # no layer more
         self.trunk.load_state_dict({k: feats[k] for k in self.trunk.state_dict()}, assign=True)
         self.eval().requires_grad_(False)
+        self.to(memory_format=torch.channels_last) # type: ignore[call-overload] # the layout read fastest
         for name, v in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             self.register_buffer(name, torch.tensor(v).view(1, 3, 1, 1))
 
@@ -104,6 +105,19 @@ class VGG19Features(nn.Module):
             x = m(x)
             if i in wanted: out[wanted[i]] = x # B×Ck×Hk×Wk
         return out
+
+# %% ../nbs/09_losses.ipynb #7291573d
+class _MeanGap(torch.autograd.Function): # mean |a-b| in float32, whose gradient keeps the maps' channels-last layout
+    @staticmethod # (that of `mean` does not, and everything before it would wait for copies)
+    def forward(ctx, a, b):
+        gap = a-b
+        ctx.save_for_backward(gap)
+        return gap.abs().sum(dtype=torch.float32)/gap.numel()
+    @staticmethod
+    def backward(ctx, grad):
+        gap, = ctx.saved_tensors
+        grad = gap.sgn().mul_(grad/gap.numel())
+        return grad, -grad if ctx.needs_input_grad[1] else None
 
 # %% ../nbs/09_losses.ipynb #8986ea8c
 @torch.no_grad()
@@ -135,7 +149,7 @@ def perceptual_loss(
             if f[k].shape != r[k].shape:
                 raise ValueError(f"{k}: sizes differ, {tuple(f[k].shape)} and {tuple(r[k].shape)}")
             if scales and k not in scales: raise ValueError(f"scales lack {k}: they have {', '.join(scales)}")
-            terms.append((f[k].float()-r[k].float()).abs().mean() / (scales[k] if scales else 1.))
+            terms.append(_MeanGap.apply(f[k], r[k]) / (scales[k] if scales else 1.))
     if not terms: raise ValueError("no layers to compare")
     return torch.stack(terms).sum()
 

@@ -7,18 +7,25 @@ __all__ = ['TrainConfig', 'Callback', 'CancelTraining', 'Average', 'Trainer', 't
            'Samples', 'final_generator', 'Checkpoint']
 
 # %% ../nbs/10_training.ipynb #cabe7949
+import ctypes
 import json
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from fastcore.basics import patch
 from PIL import Image
+from torch.utils.checkpoint import checkpoint
 
+from .blocks import ResStack
+from .csasp import CSASP
 from .discriminators import MIN_TRAIN_SIZE, Discriminators
 from .generator import Generator, GeneratorConfig, Translation
 from .losses import d_loss, feature_scales, full_loss, g_adv_loss, perceptual_loss
@@ -40,14 +47,15 @@ class TrainConfig:
     flip:bool = True          # mirror half of the pairs; ours
     ema:float = 0.            # decay of a running average of the generator's weights; 0: none, as in the paper
     seed:int = 0
-    precision:str = "fp32"    # or "bf16": autocast; losses stay float32
+    precision:str = "fp32"    # "bf16": autocast, losses stay float32; "auto": bf16 where the device computes in it
+    checkpointing:bool = False # compute some intermediates twice instead of keeping them: less memory, same result
     feature_scale:str = "targets" # divide each layer's term by its mean activation; "none": equation (2) as printed
     cache_mb:int = 2048       # memory for the targets' features, so that they are computed once
     workers:int = 0           # processes that load pictures
 
     def __post_init__(self):
         self.betas = tuple(self.betas) # JSON has lists
-        one_of("precision", self.precision, ("fp32", "bf16"))
+        one_of("precision", self.precision, ("fp32", "bf16", "auto"))
         one_of("feature_scale", self.feature_scale, ("targets", "none"))
         if self.size % 4 or self.size < MIN_TRAIN_SIZE:
             raise ValueError(f"size {self.size}: must be a multiple of 4, at least {MIN_TRAIN_SIZE}")
@@ -138,6 +146,31 @@ def frozen(
     try: yield
     finally: model.requires_grad_(True)
 
+@contextmanager
+def recomputed(
+    model:torch.nn.Module # whose stacks and pyramids forget their intermediates in a forward pass made inside
+) -> Iterator[None]:
+    "Activation checkpointing: the backward pass computes those blocks once more, to the same bits"
+    blocks = [m for m in model.modules() if isinstance(m, (ResStack, CSASP))]
+    for m in blocks: setattr(m, "forward", partial(checkpoint, m.forward, use_reentrant=False))
+    try: yield
+    finally:
+        for m in blocks: del m.forward # the class's own is back
+
+def has_bf16(
+    device:torch.device # where to train
+) -> bool: # False where bf16 would be emulated, more slowly than float32
+    "Does the device compute in bfloat16? NVIDIA's since Ampere; Intel's and AMD's with AMX or AVX-512 BF16"
+    if device.type == "cuda": return torch.cuda.get_device_capability(device)[0] >= 8
+    able:dict = getattr(torch.cpu, "get_capabilities", dict)() # from torch 2.9 on
+    return device.type == "cpu" and any(able.get(k) for k in ("avx512_bf16", "amx_bf16"))
+
+def keep_memory() -> None:
+    "Asks glibc to keep freed memory for the next step, which otherwise begins with thousands of page faults"
+    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"): return # another C library
+    libc.mallopt(-1, 2**31-1) # M_TRIM_THRESHOLD: give nothing back
+    libc.mallopt(-3, 2**30)   # M_MMAP_THRESHOLD: no mapping of their own for tensors under 1 GB
+
 # %% ../nbs/10_training.ipynb #842c0ab9
 class Callback:
     "What the trainer calls; override what you need"
@@ -167,6 +200,7 @@ class Trainer:
     train_step:Callable[..., dict] # below; other methods bring their own (chapter 13)
     update:Callable[..., None] # below
     losses:dict; scales:dict[str, float] | None # of the last step; divisors of equation (2)'s layers
+    layout = torch.channels_last # of the generator's maps: all channels of a pixel side by side
     def __init__(self,
         pairs, # dataset of dict(source, target, name), tensors 3×size×size in [-1, 1]
         features, # `VGG19Features`, or any module that returns a dict of maps; None for a method without equation (2)
@@ -175,13 +209,17 @@ class Trainer:
         device:str | torch.device="auto", # as `pick_device`
         callbacks:Sequence=() # of `Callback`, called in this order
     ):
-        self.config = c = config or TrainConfig()
-        self.device = pick_device(device)
+        self.device, c = pick_device(device), config or TrainConfig()
+        able = has_bf16(self.device)
+        if c.precision == "auto": c = replace(c, precision="bf16" if able else "fp32") # the record says which it was
+        if c.precision == "bf16" and not able: warnings.warn(f"{self.device} only emulates bf16: fp32 will be faster")
+        self.config = c
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         torch.manual_seed(c.seed)
         self.generator, self.discriminators = (net.to(self.device) for net in self.networks(generator_config))
         self.average = Average(self.generator, c.ema) if c.ema else None
-        adam = lambda model: torch.optim.Adam(model.parameters(), lr=c.lr, betas=c.betas, fused=True)
+        fused = self.device.type != "meta" # one kernel for all weights
+        adam = lambda model: torch.optim.Adam(model.parameters(), lr=c.lr, betas=c.betas, fused=fused)
         self.g_opt, self.d_opt = adam(self.generator), adam(self.discriminators)
         self.pairs, self.features, self.callbacks = pairs, features and features.to(self.device), list(callbacks)
         self.targets, self.scales = TargetFeatures(self.features, c.cache_mb), None
@@ -207,7 +245,7 @@ def update(self:Trainer,
 ) -> None:
     "Updates weights; FloatingPointError for a part that is not finite names it, the step, and the last good checkpoint"
     for name, v in parts.items():
-        if not torch.isfinite(v):
+        if v.device.type != "meta" and not torch.isfinite(v): # on the meta device there are no values
             raise FloatingPointError(f"{name} is {v.item()} at step {self.step+1}; the weights were not updated with "
                 f"it. Last good checkpoint: {self.last_checkpoint() or 'none yet'}. Lower the rate, or train in fp32")
     opt.zero_grad(set_to_none=True)
@@ -226,10 +264,11 @@ def train_step(self:Trainer,
     keys:list # (index, flip) of each pair
 ) -> dict: # the losses d, adv, p and full, detached
     "One iteration of IV-A.1: the discriminators learn, then the generator"
+    x = x.contiguous(memory_format=self.layout)
     ys = pyramid(y)[:len(self.discriminators)] # y, y2, y3; y alone where there is one stage
-    with self.autocast():
+    with self.autocast(), recomputed(self.generator) if self.config.checkpointing else nullcontext():
         fakes = [f for f in self.generator(x)[:3] if f is not None]
-        d = d_loss(self.discriminators(ys), self.discriminators([f.detach() for f in fakes])) # (1), their side
+        d = d_loss(*self.discriminators.both(ys, [f.detach() for f in fakes])) # (1), their side
     self.update(d, self.discriminators, self.d_opt, d_loss=d)
 
     with frozen(self.discriminators), self.autocast(): # they judge, but do not learn from this
@@ -250,12 +289,15 @@ def fit(self:Trainer) -> Trainer: # itself
     sampler = StepSampler(len(self.pairs), self.config, self.step, self.rank, self.world)
     loader = torch.utils.data.DataLoader(FlippedPairs(self.pairs), self.config.batch, sampler=sampler,
                                          num_workers=self.config.workers, pin_memory=self.device.type == "cuda")
+    keep_memory()
+    if self.device.type == "cuda": torch.backends.cudnn.benchmark = True # sizes never change: keep the best kernel
+    here = lambda t: t.to(self.device, non_blocking=True)
     self.generator.train()
     self.call("before_fit")
     try:
         for x, y, index, flip in loader:
             keys = list(zip(index.tolist(), flip.tolist()))
-            self.losses = self.train_step(x.to(self.device), y.to(self.device), keys)
+            self.losses = self.train_step(here(x), here(y), keys)
             self.step += 1
             self.call("after_step")
     except CancelTraining: pass

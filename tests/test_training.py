@@ -8,7 +8,11 @@ import torch
 from conftest import ENV, PMSGAN, inside, train_words
 from safetensors.torch import load_file
 
+from pmsgan.comparison import CycleGAN, Pix2Pix, UNetSameLosses
+from pmsgan.generator import GeneratorConfig
+from pmsgan.losses import VGG19Features
 from pmsgan.runs import load_generator
+from pmsgan.training import TrainConfig, Trainer
 
 pytestmark = pytest.mark.slow
 
@@ -43,3 +47,28 @@ def test_two_processes(pairs, tmp_path):
     assert load_generator(tmp_path/"two")[1]["record"]["processes"] == 2
     apart = torch.cat([(two[k]-one[k]).abs().flatten() for k in one])
     assert apart.mean() < 1e-6, f"mean difference {apart.mean()}"
+
+def trainer(method=Trainer, device="cpu", **more):
+    picture = torch.linspace(-1, 1, 3*64*64).view(3, 64, 64)
+    pairs = [dict(source=picture, target=-picture, name="a")]
+    features = VGG19Features(("relu1_1", "relu2_1"), random=True)
+    return method(pairs, features, GeneratorConfig.preset("tiny", blocks=1), TrainConfig(steps=2, size=64, feature_scale="none", **more), device)
+
+@pytest.mark.parametrize("method", [Trainer, Pix2Pix, CycleGAN, UNetSameLosses])
+def test_nothing_is_left_on_the_cpu(method):
+    "On the meta device, which holds shapes only, an operation with a tensor of another device fails; ema and checkpointing too"
+    more = dict(ema=.9, checkpointing=True) if method is Trainer else {}
+    t = trainer(method, "meta", **more).fit()
+    assert t.step == 2 and {v.device.type for v in t.losses.values()} == {"meta"}
+
+def test_checkpointing_changes_nothing():
+    a, b = trainer().fit(), trainer(checkpointing=True).fit()
+    assert all(torch.equal(p, q) for p, q in zip(a.generator.parameters(), b.generator.parameters()))
+    assert "forward" not in vars(b.generator.encoders[0]), "the blocks' own forward is back after each step"
+
+def test_precision_is_settled_at_the_start(monkeypatch):
+    monkeypatch.setattr("pmsgan.training.has_bf16", lambda device: False)
+    assert trainer(precision="auto").config.precision == "fp32"
+    with pytest.warns(UserWarning, match="emulates bf16"): trainer(precision="bf16")
+    monkeypatch.setattr("pmsgan.training.has_bf16", lambda device: True)
+    assert trainer(precision="auto").config.precision == "bf16"
