@@ -172,7 +172,8 @@ RUN_OPTIONS = dict(
     lambda_adv=(float, 1., "weight of the adversarial loss in equation (3)"),
     lambda_p=(float, 5., "weight of the perceptual loss in equation (3)"),
     ema=(float, 0., "decay of an average of the generator's weights; 0 is none, as the paper"),
-    precision=(("fp32", "bf16"), "fp32", "arithmetic; losses stay in float32"),
+    precision=(("fp32", "bf16", "auto"), "fp32", "arithmetic, losses stay in float32; auto: bf16 where it is fast"),
+    checkpointing=(("yes", "no"), "no", "compute some intermediates twice: less memory, the same result"),
     features=(str, "auto",
               "VGG-19 for equation (2): auto looks in PMSGAN_WEIGHTS and torch hub's cache; random; or a file"),
     layers=(str, ",".join(LAYERS), "its layers, separated by commas"),
@@ -350,7 +351,8 @@ def plan_train(args):
                                                                                                    "target"))
     pick_device(args.device) # raises when it is absent
     same = ("steps", "batch", "size", "lr", "lambda_adv", "lambda_p", "ema", "seed", "precision", "feature_scale")
-    train = TrainConfig(**{k: o[k] for k in same}, flip=o["flip"] == "yes", workers=args.workers)
+    train = TrainConfig(**{k: o[k] for k in same}, flip=o["flip"] == "yes", workers=args.workers,
+                        checkpointing=o["checkpointing"] == "yes")
     model = GeneratorConfig.ablation(o["ablation"], o["preset"], norm=o["norm"], init=o["init"],
                                      gray=o["gray"])
     pairs = training_pairs(o, source, target)
