@@ -36,7 +36,8 @@ def work(size, threads, switches):
     x, y = (torch.rand(1, 3, size, size, generator=gen)*2-1 for _ in range(2))
     more = dict(checkpointing=True) if "checkpointing" in switches else {}
     config = training.TrainConfig(size=size, precision="bf16" if "bf16" in switches else "fp32", **more)
-    t = training.Trainer([], features, GeneratorConfig.preset("small"), config, "cpu")
+    preset = "fast" if "fast" in switches else "small"
+    t = training.Trainer([], features, GeneratorConfig.preset(preset), config, "cpu")
     t.scales = dict.fromkeys(features.layers, 1.)
     G, D = t.generator, t.discriminators
     step = lambda: t.train_step(x, y, [(0, False)]) # the target's features are computed once
@@ -94,18 +95,19 @@ def main():
     p.add_argument("--out", type=Path, help="JSON; new measurements join those that are there")
     p.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
     p.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    p.add_argument("--rounds", type=int, default=9, help="steps of each variant")
+    p.add_argument("--rounds", type=int, default=5, help="steps of each variant")
     p.add_argument("--each", action="store_true", help="also each switch alone")
     o = p.parse_args()
     import torch
     rounding = SWITCHES[:3]
-    variants = dict(before=(o.against.resolve(), ()), fp32=(ROOT, rounding), bf16=(ROOT, SWITCHES))
+    variants = dict(before=(o.against.resolve(), ()), fp32=(ROOT, rounding), bf16=(ROOT, SWITCHES),
+                    **{"preset fast": (ROOT, (*rounding, "fast")), "preset fast, bf16": (ROOT, (*SWITCHES, "fast"))})
     if o.each: variants |= {"none of them": (ROOT, ()), **{f"{s} alone": (ROOT, (s,)) for s in SWITCHES},
                             "bf16 and checkpointing": (ROOT, (*SWITCHES, "checkpointing"))}
     cpu = next((l.split(":")[1].strip() for l in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in l), "")
     found = json.loads(o.out.read_text()) if o.out and o.out.exists() else {"rows": []}
-    found |= dict(what="milliseconds of a training step, preset small, batch 1, VGG-19 to relu3_1, targets' features kept",
-                  command="python tools/training_speed.py --against BEFORE --each", before="7cb0b92", cpu=cpu,
+    found |= dict(what="milliseconds of a training step, preset small if not said, batch 1, VGG-19 to relu3_1, targets' features kept",
+                  command="python tools/training_speed.py --against BEFORE --rounds 5", before="7cb0b92", cpu=cpu,
                   cores=os.cpu_count(), system=platform.system(), python=platform.python_version(), torch=torch.__version__)
     for size in o.sizes:
         for threads in o.threads:
