@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from .alignment import SQUARE512
 from .explorer import Scene, SceneControls, ramp, trace_of
 from .panels import Explorer, Pane, View, describe
-from .generator import Generator
+from .generator import Generator, _draw
 from .pyramid import pyramid, to_image
 from .tools import few, one_of
 
@@ -122,7 +122,7 @@ def remask(
 ) -> torch.Tensor: # B×3×H×W in [-1, 1]
     "y with another mask, everything before it as it was (III-A.4)"
     assert generator.mssa is not None
-    return torch.tanh(generator.mssa.refine(trace["D1"], mask))
+    return _draw(generator.mssa.out, generator.mssa.weigh(trace["D1"], mask), generator.light(trace["x"]))
 
 # %% ../nbs/workshop/attention.ipynb #8eb697d5
 @torch.no_grad()

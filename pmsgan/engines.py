@@ -68,7 +68,8 @@ class Engine(nn.Module):
     ) -> Translation: # float32, on the device
         if trace: raise ValueError(f"engine {self.name}: keeps no trace; use the engine eager to look inside")
         _check_input(x)
-        images = [y.float() for y in self.translate(_pad(x, 4*self.config.shuffle)) if y is not None] # B×3 at H×W, H/2×W/2, H/4×W/4, padded
+        padded = _pad(x, 4*self.config.shuffle)
+        images = [y.float() for y in self.translate(padded) if y is not None] # B×3 at H×W, H/2×W/2, H/4×W/4
         return Translation(*_crop(images, *x.shape[-2:]))
 
 def levels_apart(

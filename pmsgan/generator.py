@@ -26,7 +26,7 @@ from .tools import one_of
 # %% ../nbs/07_generator.ipynb #d287cb44
 PRESETS:dict[str, dict[str, Any]] = dict( # widths are C1, C2, C3
     paper=dict(widths=(32, 64, 128)), small=dict(widths=(16, 32, 64)), tiny=dict(widths=(8, 16, 32)),
-    fast=dict(widths=(16, 32, 64), shuffle=2)) # chapter 14 says why it is fast
+    fast=dict(widths=(16, 32, 32), shuffle=2)) # chapter 14 says why it is fast
 GRAYS = ("none", "source", "target", "both")
 LUMA = (.299, .587, .114) # what red, green and blue add to a gray
 ABLATIONS:dict[str, dict[str, Any]] = dict( # the rows of Table II; each adds one module to the row above
@@ -82,7 +82,7 @@ class GeneratorConfig:
     dff_base:str = "encoded"     # DFF keeps "encoded" Pj or "decoded" up(D(j+1)); the other one is the gate
     gray:str = "none"            # which pictures have no color: "none", "source", "target" or "both"
     shuffle:int = 1              # 2: stages work at half size, squares of 2×2 pixels being channels (chapter 14)
-    thin:int = 8                 # with `shuffle`: channels of the layer at full size before each image
+    thin:int = 16                # with `shuffle`: channels of the layer at full size before each image
     def __post_init__(self): _check_config(self)
     @classmethod
     def preset(cls,
@@ -132,15 +132,20 @@ class Translation(NamedTuple):
     trace:dict[str, torch.Tensor]|None = None # "E1", "EFF2", "CSASP3", "mask" …, when asked for
 
 # %% ../nbs/07_generator.ipynb #611a79ad
-def _head(c, cout, shuffle, thin): # B×c×H×W -> B×cout×H·shuffle×W·shuffle, an image before its tanh
-    if shuffle == 1: return conv(c, cout)
-    return nn.Sequential(conv(c, thin*shuffle**2), nn.PixelShuffle(shuffle), nn.ReLU(inplace=True), conv(thin, cout))
+class Head(nn.Module):
+    "With shuffled stages: features at half size and the picture itself to an image before its tanh, at full size"
+    def __init__(self, c, cin, cout, thin, shuffle):
+        super().__init__()
+        self.shuffle, self.down, self.stem, self.last = shuffle, conv(c, thin), conv(cin, thin), conv(thin, cout)
+    def forward(self, f, x): # B×c×H/shuffle×W/shuffle, B×cin×H×W -> B×cout×H×W
+        up = F.interpolate(self.down(f), scale_factor=float(self.shuffle), mode="bilinear", align_corners=False)
+        return self.last(F.relu(up.add_(self.stem(x)), inplace=True)) # lines come from x, and f says which
+
+def _draw(head, f, x): # features of a stage, and its picture at full size
+    "B×3×H×W in [-1, 1], with three equal channels where the head has one"
+    return torch.tanh(head(f, x) if isinstance(head, Head) else head(f)).expand(-1, 3, -1, -1)
 
 def _pass(name, t): return t
-
-def _picture(z): # of 3 channels, or 1
-    "B×3×H×W in [-1, 1]"
-    return torch.tanh(z).expand(-1, 3, -1, -1)
 
 # %% ../nbs/07_generator.ipynb #a3fb654b
 class Generator(nn.Module):
@@ -151,11 +156,11 @@ class Generator(nn.Module):
         super().__init__()
         self.config = c = config or GeneratorConfig()
         w, stages = c.widths, range(c.stages) # Python counts from 0: w[0] is C1, encoders[0] belongs to stage 1
-        cin, cout = ((1 if c.gray in (side, "both") else 3) for side in ("source", "target"))
-        cin *= c.shuffle**2
-        head = lambda j: _head(w[j], cout, c.shuffle, c.thin)
-        self.encoders = nn.ModuleList([ResStack(w[j] if j else cin, w[j], c.blocks, c.norm) for j in stages])
-        self.effs = nn.ModuleList([EFF(w[j-1], w[j], c.dense_layers, c.growth, cin) for j in stages[1:]]) # EFF2, EFF3
+        cin, cout = (1 if c.gray in (side, "both") else 3 for side in ("source", "target"))
+        head = lambda j: conv(w[j], cout) if c.shuffle == 1 else Head(w[j], cin, cout, c.thin, c.shuffle)
+        seen = cin*c.shuffle**2 # channels that `enter` makes of a picture
+        self.encoders = nn.ModuleList([ResStack(w[j] if j else seen, w[j], c.blocks, c.norm) for j in stages])
+        self.effs = nn.ModuleList([EFF(w[j-1], w[j], c.dense_layers, c.growth, seen) for j in stages[1:]]) # EFF2, EFF3
         self.csasps = nn.ModuleList([CSASP(w, j+1, c.rates) for j in stages] if c.csasp else [])
         self.dffs = nn.ModuleList([DFF(w[j+1], w[j], c.dff_base) for j in stages[:-1]] if c.dff else []) # DFF1, DFF2
         self.decoders = nn.ModuleList([ResStack(w[j], w[j], c.blocks, c.norm) for j in stages])
@@ -164,9 +169,9 @@ class Generator(nn.Module):
         init_weights(self, c.init)
         if c.init == "scaled": # the last convolution before each tanh
             for last in [*self.heads, *([self.mssa.out] if self.mssa else [])]:
-                (last if c.shuffle == 1 else last[-1]).weight.data.mul_(.1)
+                getattr(last, "last", last).weight.data.mul_(.1)
     through:Callable[..., list[torch.Tensor]] # the forward pass, below
-    enter:Callable[..., torch.Tensor] # likewise
+    light:Callable[..., torch.Tensor]; enter:Callable[..., torch.Tensor] # likewise
     def forward(self,
         x:torch.Tensor, # B×3×H×W in [-1, 1]; sides that 4 does not divide are padded, and the results cut back
         trace:bool=False # also hand out every intermediate, at the padded size
@@ -181,14 +186,20 @@ class Generator(nn.Module):
 
 # %% ../nbs/07_generator.ipynb #360217a5
 @patch
-def enter(self:Generator,
+def light(self:Generator,
     xj:torch.Tensor # B×3×Hj×Wj
-) -> torch.Tensor: # as it is; with `gray`, one channel; with `shuffle` 2, four times the channels at half the size
-    "What the first convolution of stage j reads of its picture"
+) -> torch.Tensor: # as it is; with a gray source, its brightness, B×1×Hj×Wj
+    "The picture of stage j, as the network takes it"
     if self.config.gray in ("source", "both"): xj = (xj*xj.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
-    if self.config.shuffle > 1: xj = F.pixel_unshuffle(xj, self.config.shuffle)
     if xj.device.type != "cpu" or torch.jit.is_tracing(): return xj # a recorded graph has no layouts
     return xj.contiguous(memory_format=torch.channels_last) # on a CPU, convolutions are faster in this layout
+
+@patch
+def enter(self:Generator,
+    xj:torch.Tensor # B×3×Hj×Wj
+) -> torch.Tensor: # with `shuffle` 2, four times the channels at half the size
+    "What the first convolution of stage j reads of its picture"
+    return F.pixel_unshuffle(self.light(xj), self.config.shuffle) if self.config.shuffle > 1 else self.light(xj)
 
 # %% ../nbs/07_generator.ipynb #f07a0005
 @patch
@@ -198,6 +209,8 @@ def through(self:Generator,
     es:Sequence[torch.Tensor]|None=None # E1, E2, E3 where they are known: skips the encoders
 ) -> list[torch.Tensor]: # the images of stages 1, 2, 3: B×3 at H×W, H/2×W/2, H/4×W/4
     "The forward pass from pyramid to images (Fig. 2), open to anyone who wants to look in or intervene"
+    lights = [self.light(xj) for xj in xs or ()] if self.config.shuffle > 1 else [None]*3 # what the heads look at
+    if len(lights) < len(self.heads): raise ValueError("shuffled stages draw on the picture itself: pass xs, too")
     if es is None: # the encoders, stage 1 first
         es = []
         for j, (xj, encoder) in enumerate(zip(xs or (), self.encoders), 1):
@@ -211,9 +224,9 @@ def through(self:Generator,
         t = ps[j-1]                                                         # B×Cj×Hj×Wj
         if ds and self.dffs: t = note(f"DFF{j}", self.dffs[j-1](t, ds[0]))  # Pj, D(j+1) -> B×Cj×Hj×Wj
         ds.insert(0, note(f"D{j}", self.decoders[j-1](t)))                  # B×Cj×Hj×Wj
-        rgbs.insert(0, note(f"rgb{j}", _picture(self.heads[j-1](ds[0])))) # B×3×Hj×Wj
+        rgbs.insert(0, note(f"rgb{j}", _draw(self.heads[j-1], ds[0], lights[j-1]))) # B×3×Hj×Wj
     y = rgbs[0]
     if self.mssa:
         mask = note("mask", self.mssa.mask(*rgbs))                          # B×C1×H×W
-        y = _picture(self.mssa.refine(ds[0], mask))                       # B×3×H×W
+        y = _draw(self.mssa.out, self.mssa.weigh(ds[0], mask), lights[0])   # B×3×H×W
     return [note("y", y), *rgbs[1:]]

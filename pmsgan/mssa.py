@@ -51,19 +51,20 @@ class MSSA(nn.Module):
         up = [F.interpolate(r, size=rgb1.shape[-2:], mode="bilinear", align_corners=False) for r in (rgb2, rgb3)]
         seen = F.pixel_unshuffle(torch.cat([rgb1, *up], 1), self.shuffle) # B×9×H×W
         return normalize_mask(self.to_mask(seen), self.kind) # B×C×H×W
-    def refine(self,
+    def weigh(self,
         d1:torch.Tensor, # B×C×H×W
         mask:torch.Tensor # M: B×C×H×W
-    ) -> torch.Tensor: # B×3×H×W
-        "The last image before its tanh; ValueError where D1 and M differ in shape"
+    ) -> torch.Tensor: # B×C×H×W
+        "M·D1 + D1; ValueError where D1 and M differ in shape"
         if d1.shape != mask.shape:
             raise ValueError(f"D1 {tuple(d1.shape)} and M {tuple(mask.shape)} differ: "
                              "D1 needs the size of RGB1, and the channels that MSSA was made for")
-        return self.out(mask*d1 + d1)
+        return mask*d1 + d1
+    def refine(self, d1:torch.Tensor, mask:torch.Tensor) -> torch.Tensor: # B×3×H×W
+        "The last image before its tanh; errors as `weigh`"
+        return self.out(self.weigh(d1, mask))
     def forward(self,
         d1:torch.Tensor, # B×C×H×W
-        rgb1:torch.Tensor, # as `mask`
-        rgb2:torch.Tensor,
-        rgb3:torch.Tensor
+        rgb1:torch.Tensor, rgb2:torch.Tensor, rgb3:torch.Tensor # as `mask`
     ) -> torch.Tensor: # B×3×H×W
         return self.refine(d1, self.mask(rgb1, rgb2, rgb3))

@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import pmsgan
 from .faces import face
-from .generator import Generator, GeneratorConfig, _picture
+from .generator import Generator, GeneratorConfig, _draw
 from .images import read_image
 from .pyramid import pyramid, to_image, to_tensor
 from .systems import SYSTEMS, count
@@ -472,10 +472,10 @@ def stage_tasks(
         p = f"CSASP{j}" if g.csasps else f"E{j}"
         if j < n and g.dffs: tasks[f"DFF{j}"] = g.dffs[j-1], (p, f"D{j+1}")
         tasks[f"D{j}"] = g.decoders[j-1], (f"DFF{j}" if j < n and g.dffs else p,)
-        tasks[f"rgb{j}"] = lambda d, f=g.heads[j-1]: _picture(f(d)), (f"D{j}",)
+        tasks[f"rgb{j}"] = lambda d, xj, f=g.heads[j-1]: _draw(f, d, g.light(xj)), (f"D{j}", f"x{j}" if j > 1 else "x")
     if m := g.mssa:
         tasks["mask"] = m.mask, tuple(f"rgb{j}" for j in range(1, n+1))
-        tasks["y"] = lambda d, mask, m=m: _picture(m.refine(d, mask)), ("D1", "mask")
+        tasks["y"] = lambda d, mask, x, m=m: _draw(m.out, m.weigh(d, mask), g.light(x)), ("D1", "mask", "x")
     return tasks
 
 def critical_path(
