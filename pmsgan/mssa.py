@@ -49,8 +49,7 @@ class MSSA(nn.Module):
         for j, r in enumerate((rgb1, rgb2, rgb3), 1):
             if r.ndim != 4 or r.shape[1] != 3: raise ValueError(f"RGB{j}: expected B×3×H×W, got shape {tuple(r.shape)}")
         up = [F.interpolate(r, size=rgb1.shape[-2:], mode="bilinear", align_corners=False) for r in (rgb2, rgb3)]
-        seen = F.pixel_unshuffle(torch.cat([rgb1, *up], 1), self.shuffle) # B×9×H×W
-        return normalize_mask(self.to_mask(seen), self.kind) # B×C×H×W
+        return normalize_mask(self.to_mask(F.pixel_unshuffle(torch.cat([rgb1, *up], 1), self.shuffle)), self.kind)
     def weigh(self,
         d1:torch.Tensor, # B×C×H×W
         mask:torch.Tensor # M: B×C×H×W
