@@ -136,10 +136,12 @@ class Head(nn.Module):
     "With shuffled stages: features at half size and the picture itself to an image before its tanh, at full size"
     def __init__(self, c, cin, cout, thin, shuffle):
         super().__init__()
-        self.shuffle, self.down, self.stem, self.last = shuffle, conv(c, thin), conv(cin, thin), conv(thin, cout)
+        self.shuffle, self.down, self.stem = shuffle, conv(c, thin), conv(cin, thin)
+        self.mid, self.last = conv(thin, thin), conv(thin, cout)
     def forward(self, f, x): # B×c×H/shuffle×W/shuffle, B×cin×H×W -> B×cout×H×W
         up = F.interpolate(self.down(f), scale_factor=float(self.shuffle), mode="bilinear", align_corners=False)
-        return self.last(F.relu(up.add_(self.stem(x)), inplace=True)) # lines come from x, and f says which
+        lines = F.relu(up.add_(self.stem(x)), inplace=True) # B×thin×H×W; they come from x, and f says which
+        return self.last(F.relu(self.mid(lines), inplace=True))
 
 def _draw(head, f, x): # features of a stage, and its picture at full size
     "B×3×H×W in [-1, 1], with three equal channels where the head has one"
