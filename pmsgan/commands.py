@@ -843,7 +843,7 @@ def run_demo(args):
     started, out = time.perf_counter(), check_out(args.out)
     train_pairs, test_pairs = demo_pairs(args.data, args.size)
     features = build_features(args.features, DEMO_LAYERS, fallback=True)
-    config = TrainConfig(steps=args.steps, size=args.size, ema=0.99, seed=args.seed)
+    config = TrainConfig(steps=args.steps, size=args.size, ema=0.99, seed=args.seed, precision="auto")
     out.mkdir(parents=True, exist_ok=True)
     (out/"losses.jsonl").unlink(missing_ok=True) # of an earlier demo
     extra = dict(fit="resize", preset="fast", source="photo", target="sketch", version=__version__)
