@@ -92,7 +92,9 @@ def picture_parts(
 # %% ../nbs/workshop/explorer.ipynb #c5302cd6
 def first_checkpoint() -> Path:
     "The generator to use when none is named; FileNotFoundError says where we looked, and what to pass"
-    for p in find_checkpoints().values(): return p
+    found = find_checkpoints()
+    for name in ("sketch", *found): # the one that the chapters look into, if it is there
+        if name in found: return found[name]
     raise FileNotFoundError("no trained generator found: none in data/checkpoints/*.safetensors or "
                             f"runs/*/generator.safetensors of {Path.cwd()} and the folders above it; name one, as in "
                             "Scene('run/generator.safetensors'); `pmsgan train` writes such a file")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from fastcore.basics import patch
 from PIL import Image
 from torch.utils.checkpoint import checkpoint
@@ -325,7 +326,9 @@ def stage_sheet(
     rows = []
     for pair in pairs:
         out = translate(generator, pair["source"])
-        images = [pair["source"], *(o[0] for o in (out.y3, out.y2, out.y) if o is not None)]
+        stages = [F.interpolate(o, size=out.y.shape[-2:], mode="bicubic")[0] # or they would look like mosaics
+                  for o in (out.y3, out.y2) if o is not None]
+        images = [pair["source"], *stages, out.y[0]]
         rows.append([to_image(i) for i in images+[t for t in [pair.get("target")] if t is not None]])
     labels = ["source", *(["stage 3", "stage 2"] if generator.config.stages == 3 else []), "final", "target"]
     return sheet(rows, labels[:max(map(len, rows))], cell=cell)
