@@ -146,7 +146,7 @@ class Head(nn.Module):
 def _draw(head, f, x): # features of a stage, and its picture at full size
     "B×3×H×W in [-1, 1], with three equal channels where the head has one"
     z = head(f, x) if isinstance(head, Head) else head(f)
-    if torch.is_autocast_enabled(z.device.type): z = z.float() # in 16 bits tanh soon rounds to 1, where it learns nothing
+    z = z.to(next(head.parameters()).dtype) # under autocast, float32: in 16 bits tanh rounds to 1, without gradient
     return torch.tanh(z).expand(-1, 3, -1, -1)
 
 def _pass(name, t): return t
