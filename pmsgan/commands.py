@@ -180,7 +180,8 @@ RUN_OPTIONS = dict(
     feature_scale=(("targets", "none"), "targets",
                    "divide each layer's term by its mean on the targets; none is equation (2) as printed"),
     flip=(("yes", "no"), "yes", "mirror half of the pairs"),
-    seed=(int, 0, "the same seed, the same run"))
+    seed=(int, 0, "the same seed, the same run"),
+    start=(str, "none", "a generator whose weights are the first ones, of the same preset"))
 
 # %% ../nbs/workshop/commands.ipynb #1b530b62
 def run_option(name:str, **more) -> tuple:
@@ -370,15 +371,16 @@ def plan_train(args):
 # %% ../nbs/workshop/commands.ipynb #8ac8b029
 def build_trainer(args, run, pairs, features, model, train):
     "A trainer with its callbacks, at the step where the run stands; also the checkpoint"
-    from pmsgan.runs import load_state
+    from pmsgan.runs import load_state, start_from
     from pmsgan.training import Checkpoint, History, Samples, Trainer
     o = run["options"]
-    extra = dict(fit=o["fit"], preset=o["preset"], ablation=o["ablation"],
+    extra = dict(fit=o["fit"], preset=o["preset"], ablation=o["ablation"], start=Path(o["start"]).stem,
                  source=Path(run["source"]).name, target=Path(run["target"]).name, version=__version__)
     checkpoint = Checkpoint(args.out, args.checkpoint_every, extra)
     calls = [progress(), History(10 if train.steps >= 100 else 1, args.out/"losses.jsonl"), checkpoint,
              Samples(args.out/"samples", spread(pairs, 4), args.samples_every)]
     trainer = Trainer(pairs, features, model, train, args.device, calls)
+    if o["start"] != "none": start_from(trainer.generator, o["start"])
     if trainer.world == 1:
         # several processes cannot agree on a step to stop at: they keep the last checkpoint
         trainer.callbacks.append(StopOnSignal(checkpoint))
