@@ -91,7 +91,8 @@ def start_from(
     other, _ = load_generator(path)
     given = other.state_dict()
     for k, v in generator.state_dict().items():
-        if k in given and len(given[k]) == 1 and len(v) == 3: given[k] = given[k].expand_as(v).clone() # gray to color
+        gray = k in given and len(given[k]) == 1 and len(v) == 3 and given[k].shape[1:] == v.shape[1:]
+        if gray: given[k] = given[k].expand_as(v).clone() # to color
     try: generator.load_state_dict(given)
     except RuntimeError as e:
         raise ValueError(f"{path}: does not fit ({str(e).splitlines()[-1].strip()}); start from a generator of the same "
