@@ -107,7 +107,7 @@ def main():
     cpu = next((l.split(":")[1].strip() for l in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in l), "")
     found = json.loads(o.out.read_text()) if o.out and o.out.exists() else {"rows": []}
     found |= dict(what="milliseconds of a training step, preset small if not said, batch 1, VGG-19 to relu3_1, targets' features kept",
-                  command="python tools/training_speed.py --against BEFORE --rounds 5", before="7cb0b92", cpu=cpu,
+                  command="python tools/training_speed.py --against BEFORE", before="7cb0b92", cpu=cpu,
                   cores=os.cpu_count(), system=platform.system(), python=platform.python_version(), torch=torch.__version__)
     for size in o.sizes:
         for threads in o.threads:
