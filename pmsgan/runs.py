@@ -95,8 +95,8 @@ def start_from(
         if gray: given[k] = given[k].expand_as(v).clone() # to color
     try: generator.load_state_dict(given)
     except RuntimeError as e:
-        raise ValueError(f"{path}: does not fit ({str(e).splitlines()[-1].strip()}); start from a generator of the same "
-                         "preset, or from none") from None
+        raise ValueError(f"{path}: does not fit ({str(e).splitlines()[-1].strip()}); start from a generator of the "
+                         "same preset, or from none") from None
     return generator
 
 # %% ../nbs/workshop/runs.ipynb #cf1e68dd
