@@ -380,11 +380,11 @@ def build_trainer(args, run, pairs, features, model, train):
     calls = [progress(), History(10 if train.steps >= 100 else 1, args.out/"losses.jsonl"), checkpoint,
              Samples(args.out/"samples", spread(pairs, 4), args.samples_every)]
     trainer = Trainer(pairs, features, model, train, args.device, calls)
-    if o["start"] != "none": start_from(trainer.generator, o["start"])
     if trainer.world == 1:
         # several processes cannot agree on a step to stop at: they keep the last checkpoint
         trainer.callbacks.append(StopOnSignal(checkpoint))
     if args.resume and checkpoint.path.is_file(): load_state(trainer, checkpoint.path)
+    elif o["start"] != "none": start_from(trainer.generator, o["start"])
     return trainer, checkpoint
 
 # %% ../nbs/workshop/commands.ipynb #5bcae097

@@ -24,7 +24,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn as nn
 from fastcore.basics import patch
@@ -32,7 +31,7 @@ from torch import Tensor
 
 from .blocks import ChannelAttention
 from .generator import Generator, GeneratorConfig, Translation, _check_input, _crop, _pad
-from .tools import atomic, one_of
+from .tools import atomic, cpu_name, one_of
 
 # %% ../nbs/workshop/engines.ipynb #3e0a1008
 ENGINES:dict[str, str] = { # name -> what it is, for lists and help
@@ -72,13 +71,15 @@ class Engine(nn.Module):
         images = [y.float() for y in self.translate(padded) if y is not None] # B×3 at H×W, H/2×W/2, H/4×W/4
         return Translation(*_crop(images, *x.shape[-2:]))
 
+def _levels(t): return t.float().cpu().add(1).mul(127.5).round().clamp(0, 255) # [-1, 1] to 0 … 255, as `to_image`
+
 def levels_apart(
     a:Translation,
     b:Translation # of the same pictures
 ) -> int: # 0 to 255
     "The largest difference between two results as 8-bit pictures, over all stages"
-    eight = lambda t: t.float().cpu().add(1).mul(127.5).round().clamp(0, 255)
-    return int(max((eight(s)-eight(t)).abs().max() for s, t in zip(a[:3], b[:3]) if s is not None and t is not None))
+    stages = [(s, t) for s, t in zip(a[:3], b[:3]) if s is not None and t is not None]
+    return int(max((_levels(s)-_levels(t)).abs().max() for s, t in stages))
 
 # %% ../nbs/workshop/engines.ipynb #3e0a1010
 def _copy(generator) -> Any:
@@ -391,17 +392,14 @@ def measure_engines(
 # %% ../nbs/workshop/engines.ipynb #3e0a1058
 def _apart(y, plain): # two pictures in [-1, 1]
     "How much two results differ"
-    levels = ((y+1)*127.5).round()-((plain+1)*127.5).round()
-    return dict(difference=float((y-plain).abs().max()), levels=int(levels.abs().max()),
-                over_one_level=float((levels.abs() > 1).float().mean()))
+    levels = (_levels(y)-_levels(plain)).abs()
+    return dict(difference=float((y-plain).abs().max()), levels=int(levels.max()),
+                over_one_level=float((levels > 1).float().mean()))
 
 # %% ../nbs/workshop/engines.ipynb #3e0a1059
 def about_machine() -> dict: # cpu, cores, python, and the versions of the runtimes that are installed
     "What a reader of times must know"
-    info = Path("/proc/cpuinfo")
-    cpu = [l.split(":", 1)[1].strip() for l in info.read_text().splitlines() if l.startswith("model name")] \
-        if info.is_file() else []
-    found = dict(cpu=cpu[0] if cpu else platform.processor(), cores=os.cpu_count(), python=platform.python_version())
+    found = dict(cpu=cpu_name(), cores=os.cpu_count(), python=platform.python_version())
     for package in ("torch", "onnx", "onnxruntime", "openvino"):
         try: found[package] = importlib.import_module(package).__version__
         except ImportError: found[package] = None

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['BLUE', 'ORANGE', 'GREEN', 'GRAY', 'font', 'sheet', 'show', 'canvas', 'box', 'arrow', 'atomic', 'save_json',
-           'read_json', 'save_picture', 'one_of', 'few', 'bar', 'pick_device']
+           'read_json', 'save_picture', 'one_of', 'few', 'bar', 'pick_device', 'cpu_name']
 
 # %% ../nbs/workshop/tools.ipynb #13746252
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -224,3 +225,11 @@ def pick_device(
         why = str(e).partition("\n")[0]
         raise ValueError(f"{asked}: cannot be used here ({why}); use 'cpu', or 'auto' without PMSGAN_DEVICE") from None
     return torch.device(name)
+
+# %% ../nbs/workshop/tools.ipynb #8751d5ce
+def cpu_name() -> str: # such as "AMD EPYC"
+    "The processor's name where Linux tells it, otherwise its kind"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [l.split(":", 1)[1].strip() for l in lines if l.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

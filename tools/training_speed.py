@@ -99,15 +99,15 @@ def main():
     p.add_argument("--each", action="store_true", help="also each switch alone")
     o = p.parse_args()
     import torch
+    from pmsgan.tools import cpu_name
     rounding = SWITCHES[:3]
     variants = dict(before=(o.against.resolve(), ()), fp32=(ROOT, rounding), bf16=(ROOT, SWITCHES),
                     **{"preset fast": (ROOT, (*rounding, "fast")), "preset fast, bf16": (ROOT, (*SWITCHES, "fast"))})
     if o.each: variants |= {"none of them": (ROOT, ()), **{f"{s} alone": (ROOT, (s,)) for s in SWITCHES},
                             "bf16 and checkpointing": (ROOT, (*SWITCHES, "checkpointing"))}
-    cpu = next((l.split(":")[1].strip() for l in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in l), "")
     found = json.loads(o.out.read_text()) if o.out and o.out.exists() else {"rows": []}
     found |= dict(what="milliseconds of a training step, preset small if not said, batch 1, VGG-19 to relu3_1, targets' features kept",
-                  command="python tools/training_speed.py --against BEFORE", before="7cb0b92", cpu=cpu,
+                  command="python tools/training_speed.py --against BEFORE", before="7cb0b92", cpu=cpu_name(),
                   cores=os.cpu_count(), system=platform.system(), python=platform.python_version(), torch=torch.__version__)
     for size in o.sizes:
         for threads in o.threads:
